@@ -23,6 +23,7 @@ GROUND := pyproject.toml constraints.txt
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help demo test check format bench coverage clean
 
 help:
