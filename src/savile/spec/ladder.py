@@ -1,0 +1,268 @@
+"""The ladder's grammar: `few_shot+lora` and its settings become candidates.
+
+    item     = name | {name: settings}          name = part ("+" part)*
+    settings = {setting: value} | {part: {setting: value}}        the second when a key is ambiguous
+
+A candidate is prompt x delta x objective. A delta without an objective is trained with `sft`, an
+objective without a delta trains `full`, `one_shot` is `few_shot` with k = 1. What a candidate needs
+follows from its parts (`needs`, changed by a prompt's `replaces`), never from a table of pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from savile import registry
+from savile.registry import PartInfo
+from savile.spec.faults import Fault, Loc, clipped, nearest, one_of
+from savile.spec.settings import check
+
+Part = tuple[str, dict[str, Any]]
+ALIASES: Mapping[str, Part] = {"one_shot": ("few_shot", {"k": 1})}
+"""Names of the literature that are another part with a setting."""
+MAX_ITEMS = 200
+MISSING_DATA: Mapping[str, str] = {
+    "pairs": "train rows with an input and an output (data.train or data.file)",
+    "rationales": "worked steps in every train row (data.rationale: the column that holds them)",
+    "system": "a system prompt (prompt.system)",
+    "labels": "a closed set of answers (prompt.labels)",
+    "preferences": "preference pairs, which this version does not read yet",
+}
+"""What to give when a need is not met."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One technique with its settings: a row of the board."""
+
+    name: str
+    """Unique label; only settings that the spec gives stand in parentheses."""
+    prompts: tuple[Part, ...] = ()
+    """(part, settings) in order; an empty chain is zero-shot."""
+    delta: Part | None = None
+    objective: Part | None = None
+    needs: frozenset[str] = frozenset()
+    """What the data must give."""
+    reason: str | None = None
+    """Why it cannot run with what the data give."""
+
+    @property
+    def demonstrations(self) -> int:
+        """Train rows that the prompt shows (`k` of few_shot), 0 when it shows none."""
+        return max((int(settings.get("k", 0)) for _, settings in self.with_defaults), default=0)
+
+    @property
+    def with_defaults(self) -> tuple[Part, ...]:
+        """The prompts with every setting, defaults included."""
+        found = registry.parts("prompts")
+        return tuple(
+            (name, {s.name: s.default for s in found[name].settings} | settings)
+            for name, settings in self.prompts
+        )
+
+
+def parse(ladder: Any, loc: Loc = ("ladder",)) -> tuple[list[Candidate], list[Fault]]:
+    """Return the candidates of a written ladder, and everything that is wrong with it."""
+    if not isinstance(ladder, Sequence) or isinstance(ladder, str):
+        what = "'ladder' should be 'auto' or a list of techniques"
+        return [], [Fault(loc, what, found=clipped(ladder))]
+    if not 0 < len(ladder) <= MAX_ITEMS:
+        what = f"'ladder' should have 1 to {MAX_ITEMS} techniques"
+        return [], [Fault(loc, what, found=str(len(ladder)))]
+    candidates: list[Candidate] = []
+    faults: list[Fault] = []
+    first_at: dict[str, int] = {}
+    for index, item in enumerate(ladder):
+        candidate, wrong = _item(item, (*loc, index))
+        faults += wrong
+        if candidate is None:
+            continue
+        content = fingerprint(candidate)
+        if content in first_at:
+            what = f"'{candidate.name}' is the same technique as item {first_at[content] + 1}"
+            faults.append(Fault((*loc, index), what, fix="Remove one of them"))
+        first_at.setdefault(content, index)
+        candidates.append(candidate)
+    return candidates, faults
+
+
+def fingerprint(candidate: Candidate) -> str:
+    """Return a text that is equal for candidates that do the same thing."""
+    prompts = [part for part in candidate.with_defaults if part[0] != "zero_shot"]
+    content = [prompts, candidate.delta, candidate.objective]
+    return json.dumps(content, sort_keys=True, default=str)
+
+
+def _item(item: Any, loc: Loc) -> tuple[Candidate | None, list[Fault]]:
+    if isinstance(item, Mapping) and len(item) == 1:
+        written, settings = next(iter(item.items()))
+        loc = (*loc, str(written))
+        if settings is None:
+            settings = {}
+        if not isinstance(settings, Mapping):
+            what = f"the settings of '{written}' should be a section"
+            return None, [Fault(loc, what, found=clipped(settings), fix=f"Write {{{written}: {{…}}}}")]
+    elif isinstance(item, str):
+        written, settings = item, {}
+    else:
+        what = "a technique should be a name such as few_shot+lora, or {name: settings}"
+        return None, [Fault(loc, what, found=clipped(item))]
+    names = [name.strip() for name in str(written).split("+")]
+    parts = [(ALIASES.get(name, (name, {}))[0], name) for name in names]
+    faults = _wrong_names(parts, loc)
+    if faults:
+        return None, faults
+    infos = [info for name, _ in parts if (info := registry.find(name)) is not None]
+    given, faults = _settings(infos, names, settings, loc)
+    return (None if faults else _build(infos, names, given)), faults
+
+
+def _wrong_names(parts: Sequence[tuple[str, str]], loc: Loc) -> list[Fault]:
+    known = [name for axis in registry.AXES[:3] for name in registry.parts(axis)]
+    faults = []
+    by_axis: dict[str, list[str]] = {}
+    for name, written in parts:
+        info = registry.find(name)
+        if info is None:
+            choices = [*known, *ALIASES]
+            hint = nearest(written, choices)
+            what = f"unknown technique '{written}'{hint}"
+            faults.append(Fault(loc, what, expected="" if hint else one_of(choices), at_key=True))
+            continue
+        by_axis.setdefault(info.axis, []).append(name)
+        if [n for n, _ in parts].count(name) > 1 and by_axis[info.axis].count(name) == 2:
+            faults.append(Fault(loc, f"'{name}' occurs twice in one technique", at_key=True))
+    for axis, word in (("deltas", "delta"), ("objectives", "objective")):
+        different = list(dict.fromkeys(by_axis.get(axis, [])))
+        if len(different) > 1:
+            what = f"a technique has one {word}; found {' and '.join(different)}"
+            faults.append(Fault(loc, what, at_key=True, fix="Make them two techniques"))
+    return faults
+
+
+def _settings(
+    infos: Sequence[PartInfo], written: Sequence[str], settings: Mapping[str, Any], loc: Loc
+) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
+    """Give every setting to the part that owns it, then validate each part's."""
+    raw: dict[str, dict[str, Any]] = {info.name: {} for info in infos}
+    inside: dict[str, Loc] = {info.name: loc for info in infos}
+    faults: list[Fault] = []
+    for key, value in settings.items():
+        owners = [info.name for info in infos if key in {s.name for s in info.settings}]
+        if key in raw and isinstance(value, Mapping):
+            raw[key] |= value
+            inside[key] = (*loc, key)
+        elif len(owners) == 1:
+            raw[owners[0]][key] = value
+        elif owners:
+            fix = "Write " + " or ".join(f"{{{owner}: {{{key}: …}}}}" for owner in owners)
+            what = f"'{key}' could belong to {' or '.join(owners)}"
+            faults.append(Fault((*loc, key), what, fix=fix, at_key=True))
+        else:
+            choices = [s.name for info in infos for s in info.settings]
+            hint = nearest(str(key), choices)
+            expected = "" if hint else (one_of(choices) or "no settings")
+            what = f"unknown key '{key}'{hint}"
+            faults.append(Fault((*loc, str(key)), what, expected=expected, at_key=True))
+    given: dict[str, dict[str, Any]] = {}
+    for info, name in zip(infos, written, strict=True):
+        given[info.name], wrong = check(info, raw[info.name], inside[info.name])
+        faults += wrong
+        if name in ALIASES:
+            given[info.name] = ALIASES[name][1] | given[info.name]
+    return given, faults
+
+
+def _build(
+    infos: Sequence[PartInfo], written: Sequence[str], given: Mapping[str, dict[str, Any]]
+) -> Candidate:
+    chosen = {axis: [i for i in infos if i.axis == axis] for axis in registry.AXES}
+    delta = next(((i.name, given[i.name]) for i in chosen["deltas"]), None)
+    objective = next(((i.name, given[i.name]) for i in chosen["objectives"]), None)
+    if delta and objective is None:
+        objective = ("sft", {})
+    if objective and delta is None:
+        delta = ("full", {})
+    return Candidate(
+        name=_label(infos, written, given),
+        prompts=tuple((i.name, given[i.name]) for i in chosen["prompts"]),
+        delta=delta,
+        objective=objective,
+        needs=_needs(chosen["prompts"], delta, objective),
+    )
+
+
+def _label(
+    infos: Sequence[PartInfo], written: Sequence[str], given: Mapping[str, dict[str, Any]]
+) -> str:
+    labels = []
+    for info, name in zip(infos, written, strict=True):
+        implied = ALIASES[name][1] if name in ALIASES else {}
+        order = [s.name for s in info.settings]
+        shown = {k: v for k, v in given[info.name].items() if k not in implied or v != implied[k]}
+        inner = ", ".join(f"{k}={_shown(shown[k])}" for k in sorted(shown, key=order.index))
+        labels.append(f"{name}({inner})" if inner else name)
+    return "+".join(labels)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(str, value)) + "]"
+    return str(value)
+
+
+def _needs(prompts: Sequence[PartInfo], delta: Part | None, objective: Part | None) -> frozenset[str]:
+    infos = [*prompts]
+    for part in (delta, objective):
+        info = registry.find(part[0]) if part else None
+        if info is not None:
+            infos.append(info)
+    needs = {"pairs"} if objective and registry.find(objective[0]) is None else set()
+    for info in infos:
+        for need in info.needs:
+            for other in prompts:
+                if other is not info:
+                    need = other.facts.get("replaces", {}).get(need, need)
+            needs.add(need)
+    return frozenset(needs)
+
+
+def reason(needs: frozenset[str], gives: frozenset[str]) -> str | None:
+    """Return why a candidate with these needs cannot run, None when it can."""
+    missing = [need for need in sorted(needs - gives)]
+    if not missing:
+        return None
+    return "needs " + " and ".join(MISSING_DATA.get(need, need) for need in missing)
+
+
+def auto(gives: frozenset[str], n_train: int | None) -> list[Any]:
+    """Return the ladder written by `auto`: from a bare prompt to every delta that exists.
+
+    Args:
+        gives: what the data give (`pairs`, `rationales`, `system`, `labels`).
+        n_train: train rows, None when not known yet.
+    """
+    deltas = list(registry.parts("deltas"))
+    items: list[Any] = ["zero_shot", "one_shot"]
+    items += [{"few_shot": {"k": k}} for k in (8, 16) if _enough(k, n_train)]
+    if "system" in gives:
+        items += ["system", {"system+few_shot": {"k": _largest(8, n_train)}}]
+    if "rationales" in gives:
+        items += ["chain_of_thought", {"few_shot+chain_of_thought": {"k": _largest(8, n_train)}}]
+    items += deltas
+    if "lora" in deltas:
+        items += [{"few_shot+lora": {"few_shot": {"k": _largest(4, n_train)}}}]
+        items += ["chain_of_thought+lora"] if "rationales" in gives else []
+    return items
+
+
+def _enough(k: int, n_train: int | None) -> bool:
+    """k = 16 only from 64 train rows on (fewer rows would all be shown); k = 8 needs 8."""
+    return n_train is None or n_train >= (64 if k == 16 else k)
+
+
+def _largest(k: int, n_train: int | None) -> int:
+    return k if n_train is None else max(1, min(k, n_train))

@@ -1,0 +1,176 @@
+"""Read a spec from a file: every problem at once, each with `file:line:column` and the nearest key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from savile import registry
+from savile.errors import Problem, UsageError
+from savile.spec import document as yaml
+from savile.spec import ladder as grammar
+from savile.spec.document import Document
+from savile.spec.faults import Fault, Loc, clipped, from_pydantic, nearest, one_of, unknown_key
+from savile.spec.model import Spec
+from savile.spec.settings import check
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> Spec:
+    """Read and check a spec.
+
+    Args:
+        path: the YAML file; relative paths inside it resolve against its folder.
+        overrides: `key.sub=value` texts of `--set`, checked like the file.
+
+    Raises:
+        UsageError: with all problems found, in the order of the file.
+    """
+    path = Path(path)
+    document = yaml.read(path)
+    if not isinstance(document.value, dict):
+        what = "the spec is empty" if document.value is None else "the spec should be a mapping"
+        fix = "Write at least `task: NAME` and `data: {file: FILE}`"
+        raise UsageError([*document.problems, Problem(where=str(path), what=what, fix=fix)])
+    for override in overrides:
+        _apply(document, override)
+    spec, faults = validate(document.value)
+    problems = [*document.problems, *(document.problem(fault) for fault in faults)]
+    if problems or spec is None:
+        raise UsageError(sorted(problems, key=lambda p: _order(p.where)))
+    spec._path = path
+    return spec
+
+
+def _order(where: str) -> tuple[Any, ...]:
+    return tuple(int(piece) if piece.isdigit() else -1 for piece in where.split(":")[-2:])
+
+
+def validate(tree: Mapping[str, Any]) -> tuple[Spec | None, list[Fault]]:
+    """Return the spec that a plain tree stands for, or the faults."""
+    tree = dict(tree)
+    faults: list[Fault] = []
+    ladder = tree.get("ladder")
+    if ladder is None:
+        tree.pop("ladder", None)
+    elif ladder != "auto":
+        candidates, wrong = grammar.parse(ladder)
+        faults += wrong
+        tree["ladder"] = [written(c) for c in candidates]
+    tree["metric"], wrong = _metric(tree.get("metric"), _closed_set(tree))
+    faults += wrong
+    try:
+        spec = Spec.model_validate(tree)
+    except ValidationError as error:
+        return None, [*faults, *_section_faults(error)]
+    return (None, faults) if faults else (spec, [])
+
+
+def written(candidate: grammar.Candidate) -> Any:
+    """Return a candidate as a ladder item with typed settings: parsing it gives the candidate."""
+    parts = [*candidate.prompts, candidate.delta, candidate.objective]
+    given = {name: _plain(settings) for name, settings in filter(None, parts) if settings}
+    name = "+".join(piece.split("(")[0] for piece in _pieces(candidate.name))
+    for alias, (part, implied) in grammar.ALIASES.items():
+        if alias in name.split("+") and part in given:
+            given[part] = {k: v for k, v in given[part].items() if implied.get(k) != v}
+    given = {part: settings for part, settings in given.items() if settings}
+    return {name: given} if given else name
+
+
+def _pieces(label: str) -> list[str]:
+    """Split a label at the `+` that are not inside parentheses."""
+    pieces, depth = [""], 0
+    for letter in label:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "+" and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    return pieces
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+
+
+def _closed_set(tree: Mapping[str, Any]) -> bool:
+    prompt = tree.get("prompt")
+    return isinstance(prompt, Mapping) and bool(prompt.get("labels"))
+
+
+def _metric(value: Any, closed_set: bool) -> tuple[Any, list[Fault]]:
+    """Check a metric's name, its settings, and whether it fits a label set or free text."""
+    if value is None:
+        return None, []
+    known = registry.parts("metrics")
+    settings: Any = {}
+    loc: Loc = ("metric",)
+    name = value
+    if isinstance(value, Mapping) and len(value) == 1:
+        name, settings = next(iter(value.items()))
+        loc = ("metric", str(name))
+    if not isinstance(name, str) or not isinstance(settings or {}, Mapping):
+        return None, [Fault(loc, "'metric' should be a name, or {name: settings}", clipped(value))]
+    if name not in known:
+        hint = nearest(name, known)
+        expected = "" if hint else one_of(known)
+        return None, [Fault(loc, f"unknown metric '{name}'{hint}", expected=expected)]
+    unwanted = "text" if closed_set else "labels"
+    if unwanted in known[name].needs:
+        allowed = one_of(n for n, info in known.items() if unwanted not in info.needs)
+        task = "a closed set of labels" if closed_set else "free text (prompt.labels is not given)"
+        what = f"metric '{name}' does not fit {task}"
+        return None, [Fault(loc, what, expected=f"one of {allowed}")]
+    given, faults = check(known[name], settings or {}, loc)
+    return ({name: _plain(given)} if given else name), faults
+
+
+def _section_faults(error: ValidationError) -> list[Fault]:
+    faults = []
+    for entry in error.errors(include_url=False):
+        loc = tuple(entry["loc"])
+        if entry["type"] == "extra_forbidden":
+            faults.append(unknown_key(loc, _fields_at(loc[:-1])))
+        else:
+            faults.append(from_pydantic(dict(entry)))
+    return faults
+
+
+def _fields_at(loc: Loc) -> list[str]:
+    """Return the keys of the section at `loc`."""
+    model: type[BaseModel] = Spec
+    for key in loc:
+        annotation = model.model_fields[str(key)].annotation
+        options = [annotation, *get_args(annotation)]
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(model.model_fields)
+
+
+def _apply(document: Document, override: str) -> None:
+    """Set one `key.sub=value` in the tree, with `--set key.sub` as its place."""
+    key, equals, text = override.partition("=")
+    keys = tuple(piece.strip() for piece in key.split("."))
+    name = f"--set {key.strip()}"
+    if not equals or not all(keys):
+        what = "should be key=value"
+        document.problems.append(Problem(where="--set", what=what, found=clipped(override)))
+        return
+    value = yaml.parse(text, name, prefix=keys, fixed_place=True)
+    target = document.value
+    for piece in keys[:-1]:
+        if not isinstance(target.get(piece), dict):
+            target[piece] = {}
+        target = target[piece]
+    target[keys[-1]] = value.value
+    for table in (document.keys, document.places):
+        for loc in [loc for loc in table if loc[: len(keys)] == keys]:
+            del table[loc]
+    for length in range(1, len(keys) + 1):
+        document.keys.setdefault(keys[:length], name)
+        document.places.setdefault(keys[:length], name)
+    document.keys |= value.keys
+    document.places |= value.places
+    document.problems += value.problems

@@ -1,0 +1,276 @@
+"""The spec: everything a `task.yaml` may say, frozen, with a doc under every field.
+
+The docs become the JSON schema (`savile schema`) and the editor's hints. `ladder` and `metric` are
+checked against the parts that exist (see `ladder.py`), the rest by pydantic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+
+from savile.errors import Problem, UsageError
+from savile.prompts.base import DEFAULT_MARKER, DEFAULT_TRIGGER
+from savile.spec import ladder as grammar
+from savile.spec.settings import Int, Real
+
+MAX_ROWS = 100_000_000
+MAX_USD = 1e9
+Share = Annotated[Real, Field(ge=0.0, le=1.0)]
+Count = Annotated[Int, Field(ge=1, le=MAX_ROWS)]
+Usd = Annotated[Real, Field(ge=0.0, le=MAX_USD)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A part of the spec: frozen, unknown keys refused, numbers finite."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+def _labels(value: Any) -> Any:
+    if isinstance(value, str):
+        if value == "auto":
+            return value
+        raise ValueError(f"'labels' should be a list, or auto, not the text '{value}'")
+    if not isinstance(value, (list, tuple)):
+        return value
+    for label in value:
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(f"'labels' holds {label!r}, which is not a text; quote it")
+    repeated = sorted({label for label in value if list(value).count(label) > 1})
+    if repeated:
+        raise ValueError(f"'labels' holds {repeated[0]!r} twice")
+    if len(value) < 2:
+        raise ValueError("'labels' should have at least two labels")
+    return tuple(value)
+
+
+def _delimiter(value: Any) -> Any:
+    return {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(value, value)
+
+
+@final
+class Shares(Section):
+    """How one `file` is divided, by a hash of the input."""
+
+    train: Share = 0.7
+    """Share of the rows to learn from and to show."""
+    dev: Share = 0.1
+    """Share of the rows on which settings are chosen."""
+    test: Share = 0.2
+    """Share of the rows that are sealed until every candidate is ready."""
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        total = self.train + self.dev + self.test
+        if abs(total - 1.0) > 1e-6 or self.test == 0.0 or self.dev == 0.0:
+            raise ValueError(
+                f"'shares' should add up to 1 with dev and test above 0; found {self.train} + "
+                f"{self.dev} + {self.test} = {total:g}"
+            )
+        return self
+
+
+@final
+class DataSection(Section):
+    """Where the rows are and how to read them."""
+
+    train: Text | None = None
+    """File of labelled rows to learn from (.jsonl .json .csv .tsv .parquet, also .gz)."""
+    dev: Text | None = None
+    """File of rows to choose settings on; without it 15 % of train (at most 1000 rows)."""
+    test: Text | None = None
+    """File of rows for the final score; without it 20 % of train."""
+    file: Text | None = None
+    """One file that is divided by `shares`; instead of train, dev and test."""
+    shares: Shares = Shares()
+    """How `file` is divided."""
+    input: Text | None = None
+    """Column with the question, or a template: `"{subject}: {body}"`. Guessed when absent."""
+    output: Text | None = None
+    """Column with the wanted answer, or a template. Guessed when absent."""
+    rationale: Text | None = None
+    """Column with worked steps, for chain of thought."""
+    format: Literal[
+        "auto", "columns", "prompt_completion", "chat", "alpaca", "sharegpt", "steps"
+    ] = "auto"
+    """Shape of the rows; `auto` recognizes it and says so."""
+    delimiter: Annotated[
+        str | None, BeforeValidator(_delimiter), Field(min_length=1, max_length=1)
+    ] = None
+    """Delimiter of CSV files when it is not the comma (`tab` for .tsv is known)."""
+    encoding: Text = "utf-8"
+    """Encoding of the files; never guessed."""
+    cast: Literal["str"] | None = None
+    """`str` accepts a column that is a number in some rows and text in others."""
+    normalize: bool = False
+    """Treat labels that differ only by case, spaces or Unicode form as one."""
+    dedup: bool = False
+    """Drop rows of train that repeat an earlier row."""
+    leak: Literal["error", "drop_train", "allow"] = "error"
+    """What to do with rows of train or dev whose input is in test: stop, drop them, keep them."""
+    group_by: Text | None = None
+    """Column whose rows must stay in one split (a customer, a document)."""
+    strict: bool = False
+    """Make columns that are not used, and more than 1 % near duplicates, an error."""
+    allow_drop: bool = False
+    """Go on when more than 1 % of the rows cannot be used."""
+    max_line: Annotated[Int, Field(ge=1024, le=1 << 30)] = 16 << 20
+    """Longest line in bytes."""
+    too_long: Literal["error", "drop", "truncate_prompt_left"] = "error"
+    """What to do with a row whose prompt and answer do not fit the model's context."""
+
+    @model_validator(mode="after")
+    def _sources(self) -> Self:
+        if self.file and (self.train or self.dev or self.test):
+            raise ValueError("'data' has both 'file' and 'train'/'dev'/'test'; give one or the other")
+        if not (self.file or self.train or self.test):
+            raise ValueError("'data' names no file; write data.file, or data.train and data.test")
+        return self
+
+
+@final
+class PromptSection(Section):
+    """The words that every technique shares."""
+
+    instruction: str | None = None
+    """The task in words, shown once at the start."""
+    system: str | None = None
+    """Persona, policy or style; shown by the techniques that contain `system`."""
+    labels: Annotated[tuple[str, ...] | Literal["auto"] | None, BeforeValidator(_labels)] = None
+    """The closed set of answers: a list, or `auto` for the outputs that occur in train."""
+    trigger: Text = DEFAULT_TRIGGER
+    """What is added to the question for chain of thought."""
+    answer_marker: Text = DEFAULT_MARKER
+    """What stands before the final answer in a chain of thought."""
+
+
+@final
+class BudgetSection(Section):
+    """What every tuned technique may spend; the same for all."""
+
+    train_examples: Count | None = None
+    """Example presentations per tuned technique, the search included."""
+    seconds: Annotated[Real, Field(gt=0.0, le=1e8)] | None = None
+    """Limit of the whole run in seconds."""
+    search: Annotated[Int, Field(ge=1, le=64)] = 3
+    """Learning rates tried per tuned technique, inside its share of the budget."""
+    test_rows: Count | None = None
+    """At most this many test rows, chosen by their hash."""
+
+
+@final
+class PricesSection(Section):
+    """What things cost, in USD."""
+
+    label: Usd = 0.0
+    """One labelled example."""
+    cpu_hour: Usd = 0.0
+    """An hour of this machine without a GPU."""
+    gpu_hour: Usd = 0.0
+    """An hour of this machine with its GPU."""
+
+
+@final
+class ComputeSection(Section):
+    """Where the model runs."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the weights."""
+    threads: Annotated[Int, Field(ge=1, le=1024)] | None = None
+    """CPU threads; absent: all cores."""
+
+
+@final
+class Spec(Section):
+    """One business case: data, base model, metric, budget and the techniques to compare."""
+
+    task: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """Name of the task: letters, digits, dots, hyphens, underscores."""
+    description: str | None = None
+    """What the task is, for people."""
+    base: Text = "embedded"
+    """Base model: `embedded`, `embedded-large`, a folder, or a Hugging Face id."""
+    data: DataSection
+    """Where the rows are and how to read them."""
+    prompt: PromptSection = PromptSection()
+    """The words that every technique shares."""
+    metric: Any = None
+    """Name of the metric, or `{name: settings}`; absent: accuracy for labels, else exact_match."""
+    goal: Real | None = None
+    """The score that would be good enough."""
+    budget: BudgetSection = BudgetSection()
+    """What every tuned technique may spend."""
+    prices: PricesSection | None = None
+    """What things cost, in USD; absent: the board shows no money."""
+    ladder: Any = "auto"
+    """`auto`, or the list of techniques to compare."""
+    seed: Annotated[Int, Field(ge=0, lt=1 << 64)] = 0
+    """Seed of everything random."""
+    seeds: Annotated[Int, Field(ge=1, le=100)] = 1
+    """How many seeds each random technique is measured with."""
+    compute: ComputeSection = ComputeSection()
+    """Where the model runs."""
+
+    _path: Path = PrivateAttr(default=Path("task.yaml"))
+
+    @property
+    def path(self) -> Path:
+        """The file the spec was read from."""
+        return self._path
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths of the spec resolve against."""
+        return self._path.parent
+
+    @property
+    def metric_name(self) -> str:
+        """The metric's name; accuracy for a closed set and exact_match for text when not given."""
+        if self.metric is None:
+            return "accuracy" if self.prompt.labels else "exact_match"
+        return str(next(iter(self.metric)) if isinstance(self.metric, Mapping) else self.metric)
+
+    @property
+    def metric_settings(self) -> dict[str, Any]:
+        """The settings given for the metric."""
+        if isinstance(self.metric, Mapping):
+            return dict(next(iter(self.metric.values())) or {})
+        return {}
+
+    def candidates(
+        self, gives: frozenset[str], n_train: int | None = None
+    ) -> tuple[grammar.Candidate, ...]:
+        """Return the techniques of the ladder; those that cannot run carry their `reason`.
+
+        Args:
+            gives: what the data give (`pairs`, `rationales`, `system`, `labels`).
+            n_train: train rows, which decide how far `auto` goes; None when not known.
+
+        Raises:
+            UsageError: when the ladder (of a spec made in Python) is not valid.
+        """
+        written = grammar.auto(gives, n_train) if self.ladder == "auto" else self.ladder
+        found, faults = grammar.parse(written)
+        if faults:
+            raise UsageError([Problem(where=_dotted(f.loc), what=f.what, fix=f.fix) for f in faults])
+        return tuple(replace(c, reason=grammar.reason(c.needs, gives)) for c in found)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return everything the spec says, defaults included, as plain JSON-able values."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        values["metric"] = {self.metric_name: self.metric_settings}
+        return values
+
+
+def _dotted(loc: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, loc))
