@@ -1,0 +1,173 @@
+"""Loads a base model by name: the embedded ones, a local folder, or a Hugging Face id.
+
+The one code path: resolve the name to a folder, validate it (`folder.py`), load it with transformers
+from safetensors alone, check that every weight is there and finite, and wrap it as an `LM`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from savile.errors import EnvironmentProblem, IntegrityError, Problem
+from savile.lm import folder as model_folder
+from savile.lm.model import LM
+
+EMBEDDED: Final = {"embedded": "small", "embedded-large": "large"}
+BIG: Final = 2_000_000_000
+"""Bytes of weights above which a CPU keeps them in bfloat16."""
+
+
+def resolve(base: str, folder: Path) -> Path:
+    """Return the model folder of `base`; relative folders are looked up from `folder` (the spec's).
+
+    Raises:
+        EnvironmentProblem: no such folder, and no such model in the cache or on the hub.
+    """
+    if base in EMBEDDED:
+        return Path(str(resources.files("savile") / "embedded" / EMBEDDED[base]))
+    local = (folder / base).expanduser()
+    if local.is_dir():
+        return local
+    if base.count("/") > 1 or base.startswith((".", "/", "~")):
+        raise _missing(base, local, "no such folder")
+    try:
+        patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*"]
+        return Path(snapshot_download(base, allow_patterns=patterns))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise _missing(base, local, str(error).split("\n")[0]) from error
+
+
+def identity(base: str, folder: Path) -> str:
+    """Return the sha256 that stands for a base in the manifest."""
+    return model_folder.identity(resolve(base, folder))
+
+
+def load(base: str, *, folder: Path, device: str = "auto", dtype: str = "auto") -> LM:
+    """Load and validate a base.
+
+    Args:
+        base: `embedded`, `embedded-large`, a folder, or a Hugging Face id.
+        folder: where relative folders start.
+        device: `auto` takes CUDA when there is one.
+        dtype: `auto`, `float32` or `bfloat16` of the weights.
+
+    Raises:
+        EnvironmentProblem: missing, or not usable here.
+        IntegrityError: unsafe or damaged files.
+    """
+    path = resolve(base, folder)
+    model_folder.validate(path)
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    weights = _dtype(dtype, where, path)
+    tokenizer = _tokenizer(path)
+    model = _weights(path, weights)
+    _check(model, tokenizer, path)
+    model.to(where)  # type: ignore[arg-type]
+    lm = LM(model, tokenizer, name=base)
+    if weights == torch.float32 and dtype == "auto" and has_bfloat16(where):
+        lm.amp = torch.bfloat16
+    return lm
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether the device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def _dtype(dtype: str, device: torch.device, path: Path) -> torch.dtype:
+    if dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    if device.type == "cuda" and has_bfloat16(device):
+        return torch.bfloat16
+    size = sum(file.stat().st_size for file in model_folder.weight_files(path))
+    return torch.bfloat16 if size > BIG else torch.float32
+
+
+def _tokenizer(path: Path) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
+            path, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EnvironmentProblem(
+            Problem(what="the tokenizer cannot be loaded", where=str(path), found=_first(error))
+        ) from error
+    if not tokenizer.is_fast:
+        raise EnvironmentProblem(
+            Problem(
+                what="the base has no fast tokenizer", where=str(path), expected="a tokenizer.json"
+            )
+        )
+    return tokenizer
+
+
+def _weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise EnvironmentProblem(
+            Problem(what="the model cannot be loaded", where=str(path), found=_first(error))
+        ) from error
+    missing = sorted(info["missing_keys"]) + sorted(str(k) for k in info["mismatched_keys"])
+    if missing:
+        raise IntegrityError(
+            Problem(what="weights are missing", where=str(path), found=", ".join(missing[:5]))
+        )
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _check(model: PreTrainedModel, tokenizer: Any, path: Path) -> None:
+    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index, union-attr]
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= rows:
+        raise EnvironmentProblem(
+            Problem(
+                what="the tokenizer knows more tokens than the model",
+                where=str(path),
+                found=f"token id {largest}",
+                expected=f"at most {rows - 1} (the embedding has {rows} rows)",
+            )
+        )
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise IntegrityError(
+                Problem(what="the base has NaN or infinite weights", where=str(path), found=name)
+            )
+
+
+def _missing(base: str, local: Path, reason: str) -> EnvironmentProblem:
+    beside = [p.name for p in local.parent.iterdir() if p.is_dir()] if local.parent.is_dir() else []
+    near = difflib.get_close_matches(local.name, [*beside, *EMBEDDED], n=3)
+    return EnvironmentProblem(
+        Problem(
+            what=f"the base {base!r} was not found",
+            where="base",
+            found=f"no folder {local}; Hugging Face: {reason}",
+            expected="embedded, embedded-large, a folder, or a Hugging Face id",
+            fix=f"Did you mean {', '.join(near)}?" if near else "Check the name or the connection.",
+        )
+    )
+
+
+def _first(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:300]

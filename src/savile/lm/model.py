@@ -1,0 +1,237 @@
+"""`LM`: one loaded base model that evaluates token trees.
+
+Everything above this layer sees tokens, trees and log-probabilities; transformers is known here and
+in the neighboring files alone. A model is probed when it is wrapped: a small tree against its
+separate sequences, and one attention call per layer; a model that fails runs on plain padded
+batches with the same results (`uses_tree` is False, and its rows say so).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from savile.lm import attention
+from savile.lm.sites import Sites
+from savile.lm.template import Template
+from savile.lm.tree import Layout, Paths, Tree, build, plan
+from savile.types import Message
+
+PROBE_TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+"""Largest relative difference of log-probabilities, tree against separate; trees reach 1e-6 in fp32."""
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What has been computed so far; FLOPs follow from it (see `meter.py`)."""
+
+    tokens: int = 0
+    """Token positions that went through the trunk (tree tokens, forward)."""
+    predictions: int = 0
+    """Positions that went through the output head."""
+    separate_tokens: int = 0
+    """Tokens the same work takes as separate sequences: what throughput counts."""
+
+
+class LM:
+    """A causal language model with its tokenizer, template and attachment sites."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, *, name: str) -> None:
+        """Wrap a loaded model; its parameters are frozen and dropout is off.
+
+        Args:
+            model: a causal model of transformers, on its device.
+            tokenizer: its fast tokenizer.
+            name: what the board calls it.
+        """
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.template = Template(tokenizer)
+        self.name = name
+        self.sites = Sites(model)
+        self.root: Tensor | None = None
+        """Virtual token vectors [n, D] before every tree, set by a delta."""
+        self.work = Work()
+        self.amp: torch.dtype | None = None
+        """Type of autocast in training; None computes in the weights' own type."""
+        self.uses_tree = False
+        self._plain = model.config._attn_implementation
+        self._probe()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.device
+
+    @property
+    def context(self) -> int:
+        """The longest sequence in tokens the base was built for."""
+        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of the base, tied ones once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def trunk_parameters(self) -> int:
+        """N: parameters without input embeddings and output head."""
+        outside = {id(p) for m in (self.sites.embedding, self._head) for p in m.parameters()}
+        return sum(p.numel() for p in self.model.parameters() if id(p) not in outside)
+
+    @property
+    def head_parameters(self) -> int:
+        """V * D of the output head."""
+        weight = self._head.weight
+        assert isinstance(weight, Tensor)
+        return weight.numel()
+
+    @property
+    def _head(self) -> nn.Module:
+        head: nn.Module = self.model.get_output_embeddings()
+        return head
+
+    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Return the ids of a chat up to the assistant's turn."""
+        return self.template.encode_prompt(messages)
+
+    def encode_completion(self, text: str) -> list[int]:
+        """Return the ids of an answer and the token that ends it."""
+        return self.template.encode_completion(text)
+
+    @contextlib.contextmanager
+    def mixed_precision(self) -> Iterator[None]:
+        """Compute in `amp` where the machine has it (training only; evaluation keeps full precision)."""
+        if self.amp is None:
+            yield
+        else:
+            with torch.autocast(self.device.type, self.amp):
+                yield
+
+    def logprobs(self, tree: Tree) -> Tensor:
+        """Return the log-probability of every target, float32 [M], differentiable.
+
+        Args:
+            tree: what to predict (`tree.targets`), in the order of its rows.
+        """
+        sources, index = np.unique(tree.targets.source, return_inverse=True)
+        logits = self.logits(tree, sources)
+        rows = torch.from_numpy(index).to(self.device)
+        tokens = torch.from_numpy(tree.targets.token).to(self.device)
+        normal = torch.logsumexp(logits, -1)
+        return logits[rows, tokens] - normal[rows]
+
+    def sequence_logprobs(self, tree: Tree) -> Tensor:
+        """Return the log-probability of each completion, float32 [sequences], differentiable."""
+        rows = self.logprobs(tree)
+        index = torch.from_numpy(tree.targets.sequence).to(rows.device)
+        return rows.new_zeros(tree.sequences).index_add(0, index, rows)
+
+    def logits(self, tree: Tree, nodes: np.ndarray[Any, Any], layout: Layout | None = None) -> Tensor:
+        """Return next-token logits, float32 [S, V], at the given packed nodes [S].
+
+        Args:
+            tree: the tokens.
+            nodes: packed indices of the nodes whose successors are predicted.
+            layout: an attention plan to reuse (generation passes one that keeps keys and values).
+        """
+        self.work.tokens += len(tree) + self.root_tokens
+        self.work.predictions += len(nodes)
+        self.work.separate_tokens += tree.separate_tokens
+        if not self.uses_tree:
+            return self._separate(tree, nodes)
+        layout = layout or plan(tree, self.device, self.root_tokens)
+        ids = torch.from_numpy(tree.tokens).to(self.device)[None]
+        where = torch.from_numpy(np.asarray(nodes)).to(self.device) + self.root_tokens
+        return self._forward(ids, layout.depth[None], {"tree": layout}, where)[0].float()
+
+    def step(self, tokens: Tensor, store: attention.Store) -> Tensor:
+        """Return the next logits, float32 [A, V], after one new token [A] of each running sequence."""
+        depth = store.lengths + store.stem_depth
+        inputs = self.sites.embedding(tokens[None])
+        self.work.tokens += len(tokens)
+        self.work.predictions += len(tokens)
+        out = self.model(
+            inputs_embeds=inputs, position_ids=depth[None], use_cache=False, tree=store
+        )
+        store.lengths = store.lengths + 1
+        logits: Tensor = out.logits[0].float()
+        return logits
+
+    @property
+    def root_tokens(self) -> int:
+        """How many virtual tokens stand before every sequence."""
+        return 0 if self.root is None else len(self.root)
+
+    def _forward(
+        self, ids: Tensor, depth: Tensor, extra: dict[str, Any], where: Tensor
+    ) -> Tensor:
+        vectors = self.sites.embedding(ids)
+        if self.root is not None:
+            root = self.root.to(vectors.dtype).expand(len(ids), -1, -1)
+            vectors = torch.cat([root, vectors], 1)
+        out = self.model(
+            inputs_embeds=vectors,
+            position_ids=depth,
+            use_cache=False,
+            logits_to_keep=where,
+            **extra,
+        )
+        logits: Tensor = out.logits
+        return logits
+
+    def _separate(self, tree: Tree, nodes: np.ndarray[Any, Any]) -> Tensor:
+        """Compute the same logits as right-padded batches of root-to-node paths."""
+        children = set(tree.parent.tolist())
+        leaves = [n for n in range(len(tree)) if n not in children]
+        paths = [tree.path(leaf) for leaf in leaves]
+        n, longest = self.root_tokens, max(map(len, paths))
+        ids = np.zeros((len(paths), longest), dtype=np.int64)
+        mask = np.zeros((len(paths), n + longest), dtype=np.int64)
+        place: dict[int, tuple[int, int]] = {}
+        for row, path in enumerate(paths):
+            ids[row, : len(path)] = tree.tokens[path]
+            mask[row, : n + len(path)] = 1
+            place.update({node: (row, n + at) for at, node in enumerate(path) if node not in place})
+        depth = torch.arange(n + longest, device=self.device).expand(len(paths), -1)
+        everywhere = torch.arange(n + longest, device=self.device)
+        extra = {"attention_mask": torch.from_numpy(mask).to(self.device)}
+        logits = self._forward(torch.from_numpy(ids).to(self.device), depth, extra, everywhere)
+        rows, columns = zip(*(place[int(node)] for node in nodes), strict=True)
+        return logits[list(rows), list(columns)].float()
+
+    def _probe(self) -> None:
+        """Use the tree where it gives what separate sequences give."""
+        size = min(int(self.sites.embedding.weight.shape[0]), 50)  # type: ignore[union-attr, index]
+        ids = [3 % size, 7 % size, 11 % size]
+        tree = build(
+            [
+                Paths(ids, [[5 % size, 9 % size, 2 % size], [5 % size, 4 % size]]),
+                Paths([*ids, 13 % size], [[1, 8 % size]]),
+            ]
+        )
+        layers = int(self.model.config.get_text_config().num_hidden_layers)
+        with torch.no_grad():
+            wanted = self.logprobs(tree)
+            try:
+                self.model.set_attn_implementation(attention.NAME)
+                self.uses_tree = True
+                layout = plan(tree, self.device)
+                sources, index = np.unique(tree.targets.source, return_inverse=True)
+                logits = self.logits(tree, sources, layout).log_softmax(-1)
+                got = logits[index, tree.targets.token]
+                error = float(((got - wanted).abs() / wanted.abs().clamp(min=1.0)).max())
+                good = layout.calls == layers and error <= PROBE_TOLERANCE[self.model.dtype]
+            except (ValueError, TypeError, KeyError, RuntimeError, AttributeError):
+                good = False  # this architecture does not hand the plan through
+        self.uses_tree = good
+        if not good:
+            self.model.set_attn_implementation(self._plain)
+        self.work = Work()

@@ -1,0 +1,72 @@
+"""Where a delta may attach to a model; the one file that knows how model families are built.
+
+Two sites so far: a linear map (wrapped by a forward hook, so the base's weights are never touched)
+and the input embeddings (a root of virtual tokens before the tree). Module names are those of
+`named_modules` of the causal model, which are also the names PEFT writes into its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+from torch.utils.hooks import RemovableHandle
+
+Update = Callable[[Tensor], Tensor]
+"""From the input of a linear map [..., in] to what is added to its output [..., out]."""
+
+
+class LinearSite(NamedTuple):
+    """One linear map of the trunk."""
+
+    name: str
+    module: nn.Module
+    in_features: int
+    out_features: int
+    transposed: bool
+    """True when the weight is stored [in, out] (GPT-2's Conv1D) and not [out, in]."""
+
+
+class Sites:
+    """The attachment sites of one model."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+
+    @property
+    def embedding(self) -> nn.Module:
+        """The input embeddings."""
+        found: nn.Module = self._model.get_input_embeddings()
+        return found
+
+    @property
+    def width(self) -> int:
+        """D, the width of the input embeddings."""
+        weight = self.embedding.weight
+        assert isinstance(weight, Tensor)
+        return int(weight.shape[1])
+
+    def linear_maps(self) -> list[LinearSite]:
+        """Return every linear map of the trunk, the output head excluded, in forward order."""
+        head = self._model.get_output_embeddings()
+        found = []
+        for name, module in self._model.named_modules():
+            if module is head:
+                continue
+            if isinstance(module, nn.Linear):
+                found.append(LinearSite(name, module, module.in_features, module.out_features, False))
+            elif isinstance(module, Conv1D):
+                found.append(LinearSite(name, module, module.nx, module.nf, True))
+        return found
+
+
+def add_to_output(site: LinearSite, update: Update) -> RemovableHandle:
+    """Add `update(input)` to a linear map's output until the handle is removed."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + update(inputs[0])
+
+    return site.module.register_forward_hook(hook)

@@ -1,0 +1,242 @@
+"""A batch is a token tree: sequences merged by common prefix, each shared token computed once.
+
+Packed order: first the *stem* (the tokens every sequence starts with), then one contiguous run per
+*branch* (a subtree below the stem). A token sees its own ancestors and itself, so a branch needs the
+keys of the stem and of itself alone; that is the whole attention plan (`Layout`), without padding
+anywhere but inside the attention of branches of unequal length.
+
+Targets are rows (source node, token, weight, sequence): a branching node predicts several tokens.
+
+Source: the idea for preference pairs and group rollouts is Prefix Grouper (arXiv 2506.05433) and Tree
+Training (arXiv 2511.00413); here it serves every objective and the label trie.
+Cost: P + sum of own tokens instead of B * (P + T) tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Ints = npt.NDArray[np.int64]
+
+
+class Paths(NamedTuple):
+    """One prompt and the completions that follow it, as token ids."""
+
+    prompt: Sequence[int]
+    completions: Sequence[Sequence[int]]
+    weights: Sequence[float] | None = None
+    """Weight of each completion's tokens in an objective; None means 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What the tree predicts, one entry per (sequence, completion token). All of shape [M]."""
+
+    source: Ints
+    """Packed index of the node whose output predicts the token."""
+    token: Ints
+    """Token id to predict."""
+    weight: npt.NDArray[np.float32]
+    sequence: Ints
+    """Number of the completion the token belongs to, counted over all prompts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """Packed tokens with their ancestry."""
+
+    tokens: Ints
+    """Token ids [N], stem first, then branch after branch."""
+    depth: Ints
+    """Distance from the root [N]: the position id."""
+    parent: Ints
+    """Packed index of the parent [N], -1 at a root; always smaller than the node's own index."""
+    stem: int
+    """How many leading tokens every sequence shares."""
+    branches: tuple[tuple[int, int], ...]
+    """(start, end) of each branch in packed order."""
+    ends: Ints
+    """Packed index of the last prompt token of each `Paths` [number of prompts]."""
+    targets: Targets
+    sequences: int
+    """How many completions there are in all."""
+    separate_tokens: int
+    """Tokens the same work would take as separate sequences (what throughput counts)."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def path(self, node: int) -> list[int]:
+        """Return the packed indices from the root to `node`."""
+        steps = []
+        while node >= 0:
+            steps.append(node)
+            node = int(self.parent[node])
+        return steps[::-1]
+
+
+class _Trie:
+    """Nodes in insertion order, each with its children by token."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.parent: list[int] = []
+        self.depth: list[int] = []
+        self.children: list[dict[int, int]] = []
+        self.roots: dict[int, int] = {}
+
+    def insert(self, ids: Sequence[int], node: int) -> list[int]:
+        """Walk or create `ids` below `node` (-1 is the root); return the nodes passed."""
+        passed = []
+        children = self.children[node] if node >= 0 else self.roots
+        depth = self.depth[node] + 1 if node >= 0 else 0
+        for token in ids:
+            following = children.get(token)
+            if following is None:
+                following = len(self.tokens)
+                children[token] = following
+                self.tokens.append(token)
+                self.parent.append(node)
+                self.depth.append(depth)
+                self.children.append({})
+            node = following
+            passed.append(node)
+            children = self.children[node]
+            depth += 1
+        return passed
+
+    def packing(self) -> tuple[list[int], int, list[int]]:
+        """Return (packed order of nodes, stem length, sizes of the branches)."""
+        children, order = self.roots, []
+        while len(children) == 1:
+            (node,) = children.values()
+            order.append(node)
+            children = self.children[node]
+        stem = len(order)
+        branch_of = [-1] * len(self.tokens)
+        for number, node in enumerate(children.values()):
+            branch_of[node] = number
+        on_stem = set(order)
+        for node, parent in enumerate(self.parent):  # parents come before their children
+            if node not in on_stem and branch_of[node] < 0:
+                branch_of[node] = branch_of[parent]
+        rest = [node for node in range(len(self.tokens)) if node not in on_stem]
+        rest.sort(key=branch_of.__getitem__)  # stable: insertion order within a branch
+        sizes = [0] * len(children)
+        for node in rest:
+            sizes[branch_of[node]] += 1
+        return order + rest, stem, sizes
+
+
+def build(groups: Sequence[Paths]) -> Tree:
+    """Merge prompts and their completions into one tree.
+
+    The last token of a completion is only ever predicted, so it becomes a target and no node (unless
+    it lies on another path). A prompt must have at least one token; completions may be empty lists
+    of choices (then the prompt is only encoded, for generation).
+
+    Raises:
+        ValueError: a prompt without tokens.
+    """
+    trie = _Trie()
+    ends: list[int] = []
+    rows: list[tuple[int, int, float, int]] = []
+    sequences = separate = 0
+    for group in groups:
+        if not group.prompt:
+            raise ValueError("a prompt needs at least one token")
+        end = trie.insert(group.prompt, -1)[-1]
+        ends.append(end)
+        for number, completion in enumerate(group.completions):
+            weight = 1.0 if group.weights is None else group.weights[number]
+            sources = [end, *trie.insert(completion[:-1], end)]
+            rows.extend((s, t, weight, sequences) for s, t in zip(sources, completion, strict=True))
+            sequences += 1
+            separate += len(group.prompt) + len(completion)
+    order, stem, sizes = trie.packing()
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    parent = np.asarray(trie.parent, dtype=np.int64)[order]
+    starts = np.cumsum([stem, *sizes])
+    table = np.asarray([row[:2] + row[3:] for row in rows], dtype=np.int64).reshape(-1, 3)
+    return Tree(
+        tokens=np.asarray(trie.tokens, dtype=np.int64)[order],
+        depth=np.asarray(trie.depth, dtype=np.int64)[order],
+        parent=np.where(parent >= 0, place[parent], -1),
+        stem=stem,
+        branches=tuple(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)),
+        ends=place[ends],
+        targets=Targets(
+            source=place[table[:, 0]],
+            token=table[:, 1],
+            weight=np.asarray([row[2] for row in rows], dtype=np.float32),
+            sequence=table[:, 2],
+        ),
+        sequences=sequences,
+        separate_tokens=separate,
+    )
+
+
+@dataclass(kw_only=True)
+class Layout:
+    """The attention plan of one tree on one device; `root` counts virtual tokens before the stem.
+
+    Legend: P = root + stem, G branches, T tokens of the longest branch.
+    """
+
+    stem: int
+    """P: leading packed positions that every branch sees."""
+    rows: Tensor
+    """Packed index of each branch token, int64 [G, T]; padding points at position 0."""
+    valid: Tensor
+    """bool [G, T]: which of `rows` are real, in packed order when flattened."""
+    allowed: Tensor
+    """bool [G, T, T]: whether query t may see key s of its own branch."""
+    depth: Tensor
+    """Position ids, int64 [P + N - stem]."""
+    calls: int = 0
+    """How often attention ran with this plan (the probe expects one per layer)."""
+    keep: dict[int, tuple[Tensor, Tensor]] | None = field(default=None)
+    """Where attention leaves keys and values per layer when generation asks for them."""
+
+
+def plan(tree: Tree, device: torch.device, root: int = 0) -> Layout:
+    """Return the attention plan of `tree` behind `root` virtual tokens."""
+    sizes = [end - start for start, end in tree.branches]
+    longest = max(sizes, default=0)
+    rows = np.zeros((len(sizes), longest), dtype=np.int64)
+    valid = np.zeros((len(sizes), longest), dtype=bool)
+    allowed = np.zeros((len(sizes), longest, longest), dtype=bool)
+    lower = np.tril(np.ones((longest, longest), dtype=bool))
+    for g, (start, end) in enumerate(tree.branches):
+        size = end - start
+        rows[g, :size] = np.arange(start, end) + root
+        valid[g, :size] = True
+        allowed[g] = lower  # right for a chain, and keeps padded rows finite
+        parent = tree.parent[start:end] - start
+        if not np.array_equal(parent[1:], np.arange(size - 1)):
+            _ancestors(allowed[g], parent)
+    depth = np.concatenate([np.arange(root), tree.depth + root])
+    return Layout(
+        stem=root + tree.stem,
+        rows=torch.from_numpy(rows).to(device),
+        valid=torch.from_numpy(valid).to(device),
+        allowed=torch.from_numpy(allowed).to(device),
+        depth=torch.from_numpy(depth).to(device),
+    )
+
+
+def _ancestors(allowed: npt.NDArray[np.bool_], parent: Ints) -> None:
+    """Write ancestor-or-self into the leading block of `allowed` from local parent indices."""
+    size = len(parent)
+    allowed[:size, :size] = np.eye(size, dtype=bool)
+    for node in range(size):
+        if parent[node] >= 0:
+            allowed[node] |= allowed[parent[node]]

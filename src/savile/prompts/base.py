@@ -1,0 +1,93 @@
+"""What text the model sees: a `Frame` renders an example, a `Prompt` changes the frame.
+
+A chain of prompts such as `system + few_shot + chain_of_thought` is a left-to-right fold over one
+frame, so any order and any combination works without a table of pairs. The frame is plain data: it
+is what `prompt.yaml` exports and what the server renders, byte for byte.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from savile.types import Example, Message
+
+DEFAULT_TRIGGER = "Let's think step by step, then give the final answer after 'Answer:'."
+"""Zero-shot chain of thought (Kojima et al. 2022, arXiv 2205.11916) with an extractable answer."""
+DEFAULT_MARKER = "Answer:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Everything that turns an example into messages, a target and back from a text to an answer."""
+
+    instruction: str | None = None
+    """The task in words; every technique shows it, once, at the start."""
+    system: str | None = None
+    """Persona, policy or style; shown when the `system` prompt is part of the technique."""
+    use_system: bool = False
+    demonstrations: tuple[Example, ...] = ()
+    """Worked examples shown before the question, in this order."""
+    reasoning: bool = False
+    """Whether answers are written as steps, then `answer_marker`, then the answer."""
+    trigger: str = DEFAULT_TRIGGER
+    answer_marker: str = DEFAULT_MARKER
+    labels: tuple[str, ...] = ()
+    """The closed set of answers; empty for free text."""
+
+    def messages(self, example: Example) -> list[Message]:
+        """Return the chat that asks for `example`'s answer, demonstrations first."""
+        head = "\n".join(
+            part for part in (self.system if self.use_system else None, self.instruction) if part
+        )
+        chat = [Message(role="system", content=head)] if head else []
+        for shown in self.demonstrations:
+            chat.append(Message(role="user", content=self.question(shown)))
+            chat.append(Message(role="assistant", content=self.target(shown)))
+        chat.append(Message(role="user", content=self.question(example)))
+        return chat
+
+    def question(self, example: Example) -> str:
+        """Return the user turn of one example, with the reasoning trigger where one is used."""
+        return f"{example.input}\n{self.trigger}" if self.reasoning else example.input
+
+    def target(self, example: Example) -> str:
+        """Return the assistant turn to learn or to show: the answer, or steps and the answer."""
+        if not self.reasoning:
+            return example.output
+        steps = (example.rationale or "").strip()
+        return f"{steps} {self.answer_marker} {example.output}".strip()
+
+    def parse(self, text: str) -> str | None:
+        """Return the answer inside a generated text, None when there is none.
+
+        With reasoning, what follows the last marker (case-insensitive); else the text itself.
+        """
+        if self.reasoning:
+            at = text.lower().rfind(self.answer_marker.lower())
+            if at < 0:
+                return None
+            text = text[at + len(self.answer_marker) :]
+        return text.strip() or None
+
+
+class Prompt(ABC):
+    """A way of writing the prompt. Implementations are final, frozen, keyword-only dataclasses."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "use_attribute_docstrings": True,
+    }
+    needs: ClassVar[tuple[str, ...]] = ()
+    """What the data must give: `pairs`, `rationales`, `system`, `labels`."""
+    replaces: ClassVar[Mapping[str, str]] = {}
+    """A need of the other parts that this one turns into another (`pairs` into `rationales`)."""
+    stochastic: ClassVar[bool] = False
+    """Whether the seed changes the prompt."""
+
+    @abstractmethod
+    def fit(self, frame: Frame, train: Sequence[Example], rng: random.Random) -> Frame:
+        """Return the frame changed by this prompt; `train` is the only data it may look at."""

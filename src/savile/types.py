@@ -1,0 +1,124 @@
+"""The values that travel between layers: messages, examples, predictions, board rows.
+
+Standard library only, so that `--help`, `check` and `report` start without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+Status = Literal["ok", "not_run", "failed", "diverged"]
+Kind = Literal["baseline", "prompt", "tuned"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """One labelled row of the user's data."""
+
+    id: str
+    """Stable identity: a hash of the content, so that adding rows moves no old row."""
+    input: str
+    """What the model is asked."""
+    output: str
+    """The wanted answer."""
+    rationale: str | None = None
+    """Worked steps that lead to the answer, for chain of thought."""
+    references: tuple[str, ...] = ()
+    """Every acceptable answer; empty means `output` alone."""
+    source: str = ""
+    """`file:line` of the row, for messages to people."""
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every acceptable answer, `output` alone when no others were given."""
+        return self.references or (self.output,)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """What one candidate answered to one example."""
+
+    id: str
+    """The example's id."""
+    text: str
+    """The raw text of the model."""
+    answer: str | None
+    """The answer extracted from it; None when none could be found (counted as wrong)."""
+    prompt_tokens: int = 0
+    """Tokens of the prompt, soft tokens included."""
+    completion_tokens: int = 0
+    """Tokens the model wrote (for a closed set: tokens of the chosen label)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardRow:
+    """One technique on the board. Seconds, bytes, tokens and USD as the names say; None = not applicable."""
+
+    technique: str
+    kind: Kind
+    status: Status
+    reason: str | None = None
+    """Why the row has no score, or what to know about it (for example "stopped early")."""
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    """Test rows scored: the same rows for every technique."""
+    seeds: int = 0
+    score_by_seed: tuple[float, ...] = ()
+    dev_score: float | None = None
+    unparseable: float | None = None
+    """Share of answers from which nothing could be extracted (they count as wrong)."""
+    labels_used: int = 0
+    """Labelled examples the technique learned from or showed to the model."""
+    trainable_parameters: int = 0
+    trainable_share: float = 0.0
+    seconds: float = 0.0
+    """Everything this row cost: search, training and prediction, mean over seeds."""
+    search_seconds: float = 0.0
+    train_seconds: float = 0.0
+    predict_seconds: float = 0.0
+    train_flops: float = 0.0
+    train_examples: int = 0
+    """Example presentations, the search included: the budget every tuned technique shares."""
+    peak_bytes: int | None = None
+    artifact_bytes: int = 0
+    prompt_tokens: float | None = None
+    """Mean prompt tokens of a request."""
+    completion_tokens: float | None = None
+    latency_p50_seconds: float | None = None
+    latency_p95_seconds: float | None = None
+    usd_once: float | None = None
+    """Labels and training, once."""
+    usd_per_1000: float | None = None
+    """A thousand requests."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The settings that were measured, the chosen learning rate among them."""
+    mistakes: Sequence[Mapping[str, str]] = ()
+    """A few wrong answers: input, expected, got."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the board says, and how sure it is."""
+
+    winner: str | None
+    tied_with: tuple[str, ...]
+    text: str
+    decided: bool = False
+    """True when the winner stands alone after Holm's correction."""
+    more_rows: int | None = None
+    """About how many more test rows would decide between the tied."""
+    comparisons: Sequence[Mapping[str, Any]] = ()
+    """Each paired comparison: a, b, difference, low, high, p, p_holm."""
