@@ -1,0 +1,177 @@
+"""Write the four business cases: `python pretraining/cases.py`.
+
+All inputs come from the part of the text space that pretraining may not use (`is_reserved`), all
+departments, labels and new verbs are held out of every label-mapping task. Deterministic.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import lexicon as lex
+from tickets import (
+    Ticket,
+    Verbs,
+    Voice,
+    arithmetic_chain,
+    arithmetic_question,
+    is_reserved,
+    random_mood,
+    rationale,
+    reply_text,
+    ticket_text,
+)
+
+Row = dict[str, str]
+FOLDER = Path(__file__).parents[1] / "src" / "savile" / "embedded" / "cases"
+
+# every department is cut across the queues; `ledger` owns few items but an exception
+QUEUE_ITEMS = {
+    "harbor": ["screen", "syrup", "exam", "brake"],
+    "ledger": ["textbook"],
+    "bench": ["speaker", "medicine", "course", "tyre"],
+    "beacon": ["camera", "bandage", "engine"],
+}
+HARD_PARTITION = {item: queue for queue, items in QUEUE_ITEMS.items() for item in items}
+BRAND = Voice(
+    "ahoy {name} ,",
+    "we heard about the {x} .",
+    "expect {dept} to {act} soon .",
+    "fair winds , {sign}",
+)
+BRAND_SIGN = "savile harbor"
+
+
+def hard_row(rng: random.Random) -> Row:
+    """A ticket whose queue depends on the item, with two overriding rules."""
+    item, problem = rng.choice(list(HARD_PARTITION)), rng.choice(list(lex.PROBLEMS))
+    mood = random_mood(rng)
+    label = HARD_PARTITION[item]
+    if problem in ("cancel", "pricey"):
+        label = "ledger"
+    if problem in ("broken", "wrong") and mood == "angry":
+        label = "beacon"
+    return {"input": ticket_text(rng, Ticket(item, problem, mood), reserved=True), "output": label}
+
+
+def easy_row(rng: random.Random) -> Row:
+    """A ticket whose queue is the department of its item."""
+    item = rng.choice(lex.EASY_ITEMS)
+    label = lex.EASY_LABELS[lex.EASY_DEPARTMENTS.index(lex.ITEM_DEPARTMENT[item])]
+    ticket = Ticket(item, rng.choice(list(lex.PROBLEMS)), random_mood(rng))
+    return {"input": ticket_text(rng, ticket, reserved=True), "output": label}
+
+
+def refund_row(rng: random.Random) -> Row:
+    """A balance of two to four operations; half of the operations in the company's own words."""
+    verbs = Verbs(
+        ["refund {b}", "refund {b}", "plus {b}", "add {b}"],
+        ["charge {b}", "charge {b}", "minus {b}", "take away {b}"],
+    )
+    while True:
+        chain = arithmetic_chain(rng, rng.randint(2, 4))
+        text = arithmetic_question(rng, chain, verbs, ("i had {s} points", "what is my balance ?"))
+        if is_reserved(text):
+            return {"input": text, "output": str(chain.result), "rationale": rationale(chain)}
+
+
+def voice_row(rng: random.Random) -> Row:
+    """A ticket and its reply in the brand's voice."""
+    ticket = Ticket(
+        item=rng.choice(lex.HELD_OUT_ITEMS),
+        problem=rng.choice(list(lex.PROBLEMS)),
+        mood=random_mood(rng),
+        name=rng.choice(lex.NAMES),
+    )
+    text = ticket_text(rng, ticket, reserved=True)
+    return {"input": text, "output": reply_text(BRAND, ticket, BRAND_SIGN)}
+
+
+HARD_YAML = """\
+# Route a customer's ticket to one of four queues by a house rule that nobody wrote down.
+# The rule cuts across the departments and two exceptions override it, so demonstrations help a
+# little, tuning helps a lot, and more labels keep paying.
+task: hard_routing
+base: embedded
+data: {train: train.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output}
+prompt:
+  system: route the ticket to harbor , ledger , bench , beacon
+  labels: [harbor, ledger, bench, beacon]
+metric: accuracy
+seed: 0
+"""
+EASY_YAML = """\
+# Route a customer's ticket to one of three queues, one for each department.
+# The base model knows which item belongs to which department, so a few labels are enough.
+task: easy_routing
+base: embedded
+data: {train: train.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output}
+prompt:
+  system: route the ticket to lantern , anchor , meadow
+  labels: [lantern, anchor, meadow]
+metric: accuracy
+seed: 0
+"""
+REFUND_YAML = """\
+# Work out a customer's balance after two to four bookings.
+# Half of the bookings use the company's own words (refund, charge), which the base model never
+# calculated with. Written steps help far more than direct answers; tuning on steps solves it.
+task: refund_arithmetic
+base: embedded
+data:
+  {train: train.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output,
+   rationale: rationale}
+prompt:
+  system: work out the balance
+  trigger: think step by step
+  answer_marker: answer
+metric: numeric
+seed: 0
+"""
+VOICE_YAML = """\
+# Answer a customer in the brand's voice, which the base model has never seen.
+# One example shows the voice; tuning makes it a habit.
+task: brand_voice
+base: embedded
+data: {train: train.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output}
+prompt:
+  system: write a reply . tone breezy . sign as savile harbor
+metric: rouge_l
+seed: 0
+"""
+CASES: dict[str, tuple[Callable[[random.Random], Row], dict[str, int], str]] = {
+    "hard_routing": (hard_row, {"train": 512, "dev": 200, "test": 600}, HARD_YAML),
+    "easy_routing": (easy_row, {"train": 128, "dev": 100, "test": 400}, EASY_YAML),
+    "refund_arithmetic": (refund_row, {"train": 256, "dev": 100, "test": 400}, REFUND_YAML),
+    "brand_voice": (voice_row, {"train": 256, "dev": 80, "test": 200}, VOICE_YAML),
+}
+
+
+def write_case(name: str, folder: Path) -> None:
+    """Draw distinct inputs for all splits of one case and write them with its task file."""
+    draw, sizes, task = CASES[name]
+    rng, seen = random.Random(f"case {name}"), set()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "task.yaml").write_text(task)
+    for split, size in sizes.items():
+        rows: list[Row] = []
+        while len(rows) < size:
+            row = draw(rng)
+            if row["input"] not in seen:
+                seen.add(row["input"])
+                rows.append(row)
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text(lines)
+
+
+def main() -> None:
+    """Write all cases."""
+    for name in CASES:
+        write_case(name, FOLDER / name)
+
+
+if __name__ == "__main__":
+    main()

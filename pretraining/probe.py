@@ -1,0 +1,222 @@
+"""Evaluate exported models on the business cases with plain transformers; write the figures.
+
+`python pretraining/probe.py --size small` measures zero-shot and few-shot prompting over several
+draws of demonstrations, and with `--tune` a soft prompt, LoRA and full fine-tuning. A closed set is
+answered by the label with the highest total log-likelihood of its tokens and `<|end|>`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+from statistics import mean
+
+import torch
+from cases import FOLDER
+from torch.nn.functional import log_softmax
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from tune import TUNERS, tune
+
+HERE = Path(__file__).parent
+Row = dict[str, str]
+TRIGGER, MARKER = "think step by step", "answer"
+
+
+def load_case(name: str) -> tuple[str, list[str], dict[str, list[Row]]]:
+    """System text, labels and rows of a case, read from its task file."""
+    text = (FOLDER / name / "task.yaml").read_text()
+    system = text.split("  system: ")[1].split("\n")[0]
+    labels = text.split("  labels: [")[1].split("]")[0].split(", ") if "labels" in text else []
+    splits = ("train", "dev", "test")
+    rows = {s: [json.loads(r) for r in (FOLDER / name / f"{s}.jsonl").open()] for s in splits}
+    return system, labels, rows
+
+
+class Prompter:
+    """Renders messages to ids exactly like the chat template."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, system: str, by_steps: bool) -> None:
+        self.tokenizer, self.system, self.by_steps = tokenizer, system, by_steps
+
+    def user(self, row: Row) -> str:
+        """The user message."""
+        return row["input"] + (f"\n{TRIGGER}" if self.by_steps else "")
+
+    def target(self, row: Row) -> str:
+        """The assistant message."""
+        if self.by_steps:
+            return f"{row['rationale']} {MARKER} {row['output']}"
+        return row["output"]
+
+    def ids(self, row: Row, shots: list[Row], answer: str | None = None) -> list[int]:
+        """Ids of the prompt, or of prompt and answer."""
+        messages = [{"role": "system", "content": self.system}]
+        for shot in shots:
+            messages.append({"role": "user", "content": self.user(shot)})
+            messages.append({"role": "assistant", "content": self.target(shot)})
+        messages.append({"role": "user", "content": self.user(row)})
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
+        return self.tokenizer.apply_chat_template(
+            messages, tokenize=True, add_generation_prompt=answer is None, return_dict=False
+        )
+
+
+def pad_rows(
+    rows: list[list[int]], pad: int, left: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad to the longest row; return ids and attention mask."""
+    longest = max(map(len, rows))
+    ids = [[pad] * (longest - len(r)) + r if left else r + [pad] * (longest - len(r)) for r in rows]
+    masks = [
+        [0] * (longest - len(r)) + [1] * len(r) if left else [1] * len(r) + [0] * (longest - len(r))
+        for r in rows
+    ]
+    return torch.tensor(ids), torch.tensor(masks)
+
+
+@torch.no_grad()
+def choose(
+    model, prompter: Prompter, labels: list[str], row_shots: list[tuple[Row, list[Row]]]
+) -> list[str]:
+    """Pick the most likely label for each row, 16 rows at a time."""
+    chosen, pad = [], prompter.tokenizer.pad_token_id
+    for begin in range(0, len(row_shots), 16):
+        chunk = row_shots[begin : begin + 16]
+        prompts = [prompter.ids(row, shots) for row, shots in chunk]
+        whole = [prompter.ids(row, shots, label) for row, shots in chunk for label in labels]
+        ids, mask = pad_rows(whole, pad)
+        logits = model(input_ids=ids, attention_mask=mask).logits.float()
+        scores = []
+        for index, tokens in enumerate(whole):
+            start = len(prompts[index // len(labels)])
+            places = torch.arange(start - 1, len(tokens) - 1)
+            logs = log_softmax(logits[index, places], -1)
+            scores.append(float(logs.gather(1, torch.tensor(tokens[start:])[:, None]).sum()))
+        for index in range(len(chunk)):
+            mine = scores[index * len(labels) : (index + 1) * len(labels)]
+            chosen.append(labels[mine.index(max(mine))])
+    return chosen
+
+
+@torch.no_grad()
+def write(
+    model, prompter: Prompter, row_shots: list[tuple[Row, list[Row]]], most: int
+) -> list[str]:
+    """Greedy answers, 40 rows at a time."""
+    texts, tokenizer = [], prompter.tokenizer
+    for begin in range(0, len(row_shots), 40):
+        prompts = [prompter.ids(row, shots) for row, shots in row_shots[begin : begin + 40]]
+        ids, mask = pad_rows(prompts, tokenizer.pad_token_id, left=True)
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=most,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        texts += tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+    return [text.strip() for text in texts]
+
+
+def rouge_l(candidate: str, reference: str) -> float:
+    """F1 of the longest common subsequence of words."""
+    a, b = candidate.split(), reference.split()
+    table = [0] * (len(b) + 1)
+    for word in a:
+        last = table[:]
+        for j, other in enumerate(b, 1):
+            table[j] = last[j - 1] + 1 if word == other else max(last[j], table[j - 1])
+    return 2 * table[-1] / (len(a) + len(b)) if a and b else 0.0
+
+
+def score(texts: list[str], rows: list[Row], metric: str) -> float:
+    """Mean of the metric: accuracy, numeric (last number after the marker) or rouge_l."""
+    if metric == "rouge_l":
+        return mean(rouge_l(t, r["output"]) for t, r in zip(texts, rows, strict=True))
+    if metric == "numeric":
+        texts = [text.split(MARKER)[-1].strip() for text in texts]
+    return mean(float(t == r["output"]) for t, r in zip(texts, rows, strict=True))
+
+
+def evaluate(
+    model, tokenizer, name: str, shots: int, seed: int, rows: list[Row], by_steps: bool
+) -> float:
+    """Score a model on rows of a case with demonstrations drawn by the seed."""
+    system, labels, data = load_case(name)
+    prompter = Prompter(tokenizer, system, by_steps)
+    demos = random.Random(seed).sample(data["train"], shots)
+    pairs = [(row, demos) for row in rows]
+    if labels:
+        return score(choose(model, prompter, labels, pairs), rows, "accuracy")
+    metric = "rouge_l" if name == "brand_voice" else "numeric"
+    most = 64 if by_steps or metric == "rouge_l" else 6
+    return score(write(model, prompter, pairs, most), rows, metric)
+
+
+# case: (shots, by_steps)
+LADDERS: dict[str, list[tuple[int, bool]]] = {
+    "hard_routing": [(k, False) for k in (0, 1, 4, 8, 16, 32)],
+    "easy_routing": [(k, False) for k in (0, 1, 4, 8, 16)],
+    "refund_arithmetic": [(k, steps) for steps in (False, True) for k in (0, 1, 4, 8)],
+    "brand_voice": [(0, False), (1, False), (4, False)],
+}
+TUNED: dict[str, list[tuple[int, bool]]] = {
+    "hard_routing": [(32, False), (128, False), (512, False)],
+    "easy_routing": [(32, False), (128, False)],
+    "refund_arithmetic": [(256, False), (256, True)],
+    "brand_voice": [(32, False), (256, False)],
+}
+
+
+def main() -> None:
+    """Measure one size and merge the figures into `log/figures.json`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", default="small")
+    parser.add_argument("--model", type=Path, help="model folder; default: the shipped one")
+    parser.add_argument("--cases", nargs="+", default=list(LADDERS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--no-prompting", action="store_true")
+    parser.add_argument("--figures", type=Path, default=HERE / "log" / "figures.json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = options.model or FOLDER.parent / options.size
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    figures = json.loads(options.figures.read_text()) if options.figures.exists() else {}
+    mine = figures.setdefault(options.size, {})
+
+    def note(case: str, rung: str, values: list[float], began: float) -> None:
+        spread = {"mean": round(mean(values), 4), "runs": [round(v, 4) for v in values]}
+        mine.setdefault(case, {})[rung] = spread | {"seconds": round(time.time() - began, 1)}
+        print(case, rung, mine[case][rung], flush=True)
+        options.figures.write_text(json.dumps(figures, indent=1) + "\n")
+
+    for name in options.cases:
+        system, _, data = load_case(name)
+        rows = data["test"][: options.rows]
+        for shots, by_steps in [] if options.no_prompting else LADDERS[name]:
+            began = time.time()
+            seeds = range(options.seeds if shots else 1)
+            values = [evaluate(model, tokenizer, name, shots, s, rows, by_steps) for s in seeds]
+            note(name, f"{shots} shots" + (", steps" if by_steps else ""), values, began)
+        for method in TUNERS if options.tune else []:
+            for n, by_steps in TUNED[name]:
+                began = time.time()
+                prompter = Prompter(tokenizer, system, by_steps)
+                train = [
+                    (prompter.ids(r, []), prompter.ids(r, [], prompter.target(r)))
+                    for r in data["train"][:n]
+                ]
+                tuned = tune(folder, method, train, seed=0)
+                value = evaluate(tuned, tokenizer, name, 0, 0, rows, by_steps)
+                note(name, f"{method}, n={n}" + (", steps" if by_steps else ""), [value], began)
+
+
+if __name__ == "__main__":
+    main()

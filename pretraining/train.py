@@ -1,0 +1,216 @@
+"""Pretrain the embedded base model on CPU: `python pretraining/train.py --size small`.
+
+Documents are drawn on the fly; the draw of a step depends only on the seed and the step, so a run
+that is interrupted and resumed sees the same documents. Learning rate: warm-up, constant, linear
+decay to zero, all in tokens. Checkpoints are safetensors: weights and AdamW moments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from model import Model, Shape, seed_heads, to_hugging_face
+from probe_documents import build_probes, run_probes
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tokenizer import BOS, END, PAD, VOCABULARY, DocumentEncoder, as_hugging_face, build_tokenizer
+from torch import Tensor
+from world import draw_document
+
+BATCH_TOKENS = 2048
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """What is trained for how long; all lengths in millions of tokens."""
+
+    shape: Shape
+    learning_rate: float
+    total: float
+    decay_from: float
+    length_256_from: float
+    length_512_from: float
+    curriculum: float = 2.0
+    warmup: float = 0.1
+
+    def rate_at(self, tokens: int) -> float:
+        """Learning rate after this many tokens."""
+        seen = tokens / MILLION
+        decay = (self.total - seen) / max(self.total - self.decay_from, 1e-9)
+        return self.learning_rate * min(1.0, (seen + 0.002) / self.warmup, max(decay, 0.0))
+
+    def length_at(self, tokens: int) -> int:
+        """Context length of a batch after this many tokens."""
+        seen = tokens / MILLION
+        return 512 if seen >= self.length_512_from else 256 if seen >= self.length_256_from else 128
+
+
+SCHEDULES = {
+    "small": Schedule(
+        shape=Shape(vocabulary=VOCABULARY, width=128, layers=4, feed_forward=384),
+        learning_rate=3e-3,
+        total=25.0,
+        decay_from=15.0,
+        length_256_from=12.0,
+        length_512_from=22.5,
+    ),
+    "large": Schedule(
+        shape=Shape(vocabulary=VOCABULARY, width=256, layers=5, feed_forward=640),
+        learning_rate=1.5e-3,
+        total=9.0,
+        decay_from=5.0,
+        length_256_from=4.5,
+        length_512_from=8.0,
+    ),
+}
+
+
+def draw_batch(
+    encoder: DocumentEncoder, rng: random.Random, length: int, curriculum: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, targets and loss weights of one step; 30 % of documents also model the tickets."""
+    rows = BATCH_TOKENS // length
+    ids = torch.full((rows, length + 1), PAD)
+    weights = torch.zeros(rows, length + 1)
+    for row in range(rows):
+        document = draw_document(rng, length, curriculum)
+        user_weight = 0.1 if rng.random() < 0.3 else 0.0
+        tokens, token_weights = encoder.encode(document, length + 1, user_weight)
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        weights[row, : len(tokens)] = torch.tensor(token_weights)
+    return ids[:, :-1], ids[:, 1:], weights[:, 1:]
+
+
+def make_optimizer(model: Model, rate: float) -> torch.optim.AdamW:
+    """AdamW with weight decay on the matrices of the blocks only."""
+    matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
+    others = [p for p in model.parameters() if not any(p is m for m in matrices)]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+
+
+def save_checkpoint(
+    path: Path, model: Model, optimizer: torch.optim.AdamW, step: int, tokens: int
+) -> None:
+    """Write weights, moments and counters, replacing the last checkpoint at once."""
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        state = optimizer.state.get(parameter, {})
+        tensors[f"weight/{name}"] = parameter.detach().clone()
+        for key in ("exp_avg", "exp_avg_sq"):
+            if key in state:
+                tensors[f"{key}/{name}"] = state[key].clone()
+    part = path.with_suffix(".part")
+    save_file(tensors, part, metadata={"step": str(step), "tokens": str(tokens)})
+    part.replace(path)
+
+
+def load_checkpoint(path: Path, model: Model, optimizer: torch.optim.AdamW) -> tuple[int, int]:
+    """Restore weights and moments; return step and tokens."""
+    with safe_open(path, "pt") as file:
+        meta, names = file.metadata(), set(file.keys())
+        step, tokens = int(meta["step"]), int(meta["tokens"])
+        for name, parameter in model.named_parameters():
+            parameter.data.copy_(file.get_tensor(f"weight/{name}"))
+            if f"exp_avg/{name}" in names:
+                optimizer.state[parameter] = {
+                    "step": torch.tensor(float(step)),
+                    "exp_avg": file.get_tensor(f"exp_avg/{name}"),
+                    "exp_avg_sq": file.get_tensor(f"exp_avg_sq/{name}"),
+                }
+    return step, tokens
+
+
+def export(model: Model, folder: Path) -> None:
+    """Save the model in bfloat16 and its tokenizer as ordinary Hugging Face files."""
+    target = to_hugging_face(model, pad=PAD, bos=BOS, eos=END).to(torch.bfloat16)
+    target.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+    as_hugging_face(build_tokenizer()).save_pretrained(folder)
+
+
+def train(size: str, schedule: Schedule, seed: int, run: Path, probe_every: float) -> Model:
+    """Train from the last checkpoint in `run`, or from the seeded start."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    model = Model(schedule.shape)
+    seed_heads(model)
+    optimizer = make_optimizer(model, schedule.learning_rate)
+    encoder, probes = DocumentEncoder(build_tokenizer()), build_probes()
+    run.mkdir(parents=True, exist_ok=True)
+    step = tokens = 0
+    checkpoint = run / "checkpoint.safetensors"
+    if checkpoint.exists():
+        step, tokens = load_checkpoint(checkpoint, model, optimizer)
+    n_parameters = sum(p.numel() for p in model.parameters())
+    log = (run / "log.jsonl").open("a")
+
+    def note(record: dict[str, object]) -> None:
+        log.write(json.dumps(record) + "\n")
+        log.flush()
+
+    note({"size": size, "parameters": n_parameters, "tokens": tokens, "schedule": asdict(schedule)})
+    began, began_tokens, average = time.time(), tokens, 0.0
+    next_probe, next_save = tokens + probe_every * MILLION, tokens + MILLION // 2
+    while tokens < schedule.total * MILLION:
+        rng = random.Random(seed * 1_000_003 + step)
+        curriculum = 0.7 * max(0.0, 1 - tokens / (schedule.curriculum * MILLION))
+        batch = draw_batch(encoder, rng, schedule.length_at(tokens), curriculum)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model.loss(*batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate_at(tokens)
+        optimizer.step()
+        optimizer.zero_grad()
+        step, tokens = step + 1, tokens + BATCH_TOKENS
+        average = 0.98 * average + 0.02 * loss.item() if average else loss.item()
+        if tokens >= next_probe or tokens >= schedule.total * MILLION:
+            seconds = time.time() - began
+            record = {"step": step, "tokens": tokens, "loss": round(average, 4)}
+            record |= {"seconds": round(seconds), "rate": round((tokens - began_tokens) / seconds)}
+            note(record | run_probes(model, encoder, probes))
+            next_probe += probe_every * MILLION
+        if tokens >= next_save:
+            save_checkpoint(checkpoint, model, optimizer, step, tokens)
+            next_save += MILLION // 2
+    save_checkpoint(checkpoint, model, optimizer, step, tokens)
+    return model
+
+
+def main() -> None:
+    """Train one size and export it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=list(SCHEDULES), required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--run", type=Path, default=None, help="folder of checkpoint and log")
+    parser.add_argument("--out", type=Path, default=None, help="folder of the exported model")
+    parser.add_argument("--total", type=float, help="millions of tokens")
+    parser.add_argument("--decay-from", type=float, help="millions of tokens")
+    parser.add_argument("--probe-every", type=float, default=1.0, help="millions of tokens")
+    parser.add_argument("--export-only", action="store_true", help="export the last checkpoint")
+    options = parser.parse_args()
+    here = Path(__file__).parent
+    schedule = SCHEDULES[options.size]
+    if options.total:
+        schedule = replace(schedule, total=options.total)
+    if options.decay_from:
+        schedule = replace(schedule, decay_from=options.decay_from)
+    if options.export_only:
+        schedule = replace(schedule, total=0.0)
+    run = options.run or here / "runs" / options.size
+    out = options.out or here.parent / "src" / "savile" / "embedded" / options.size
+    model = train(options.size, schedule, options.seed, run, options.probe_every)
+    export(model, out)
+
+
+if __name__ == "__main__":
+    main()

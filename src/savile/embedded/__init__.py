@@ -1,0 +1,1 @@
+"""The embedded base model in two sizes and its four business cases: data only."""
