@@ -95,6 +95,7 @@ class Model(nn.Module):
         cos, sin = rotary(MAX_POSITIONS, shape.width // shape.heads, shape.theta)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+        self.causal = torch.zeros(0, 0)
         nn.init.normal_(self.embedding.weight, std=0.08)
         for block in self.blocks:
             for layer in (block.qkv, block.gate_up):
@@ -108,10 +109,16 @@ class Model(nn.Module):
         length = ids_BT.shape[1]
         hidden = self.embedding(ids_BT)
         cos, sin = self.cos[:length].to(hidden.dtype), self.sin[:length].to(hidden.dtype)
-        mask = torch.full((length, length), -math.inf).triu(1)
+        mask = self.mask(length)
         for block in self.blocks:
             hidden = block(hidden, cos, sin, mask)
         return functional.rms_norm(hidden, (self.shape.width,), self.norm, EPSILON)
+
+    def mask(self, length: int) -> Tensor:
+        """Causal mask, kept from call to call."""
+        if self.causal.shape[0] != length:
+            self.causal = torch.full((length, length), -math.inf).triu(1)
+        return self.causal
 
     def logits(self, ids_BT: Tensor) -> Tensor:
         """Logits at every position."""

@@ -31,7 +31,10 @@ def load_case(name: str) -> tuple[str, list[str], dict[str, list[Row]]]:
     system = text.split("  system: ")[1].split("\n")[0]
     labels = text.split("  labels: [")[1].split("]")[0].split(", ") if "labels" in text else []
     splits = ("train", "dev", "test")
-    rows = {s: [json.loads(r) for r in (FOLDER / name / f"{s}.jsonl").open()] for s in splits}
+    rows = {
+        s: [json.loads(r) for r in (FOLDER / name / f"{s}.jsonl").read_text().splitlines()]
+        for s in splits
+    }
     return system, labels, rows
 
 

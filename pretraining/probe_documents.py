@@ -99,8 +99,7 @@ def run_probes(
         encoded = [encoder.encode(document, length)[0] for document in documents]
         longest = max(map(len, encoded))
         ids = torch.tensor([e + [PAD] * (longest - len(e)) for e in encoded])
-        with torch.autocast("cpu", torch.bfloat16):
-            best = model.logits(ids).argmax(-1)
+        best = model.logits(ids).argmax(-1)
         for row, tokens in enumerate(encoded):
             starts = [i for i, token in enumerate(tokens) if token == ASSISTANT]
             for shot, start in enumerate(starts):

@@ -163,8 +163,7 @@ def train(size: str, schedule: Schedule, seed: int, run: Path, probe_every: floa
         rng = random.Random(seed * 1_000_003 + step)
         curriculum = 0.7 * max(0.0, 1 - tokens / (schedule.curriculum * MILLION))
         batch = draw_batch(encoder, rng, schedule.length_at(tokens), curriculum)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model.loss(*batch)
+        loss = model.loss(*batch)  # float32: 1.35x faster than bfloat16 autocast without AMX
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
