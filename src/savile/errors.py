@@ -1,13 +1,14 @@
-"""One exception tree: what is wrong, what was found, where, and what to do; each kind with its exit code.
+"""One exception tree: what is wrong, what was found, where, and what to do; each kind with its
+exit code.
 
-    SavileError                    1  (never raised itself)
-    ├── UsageError                 2  spec, flags, resume with another identity
-    ├── DataError                  3  rows that cannot be used
-    ├── EnvironmentProblem         4  missing model, dependency, disk, memory, port
-    ├── IntegrityError             5  checksum, pickle, remote code
-    ├── NothingWorkedError         6  every technique failed; the partial board is kept
-    ├── LockedError                7  a live process holds the run
-    └── InterruptedRun            75  stopped by a signal; run again to go on
+SavileError                    1  (never raised itself)
+├── UsageError                 2  spec, flags, resume with another identity
+├── DataError                  3  rows that cannot be used
+├── EnvironmentProblem         4  missing model, dependency, disk, memory, port
+├── IntegrityError             5  checksum, pickle, remote code
+├── NothingWorkedError         6  every technique failed; the partial board is kept
+├── LockedError                7  a live process holds the run
+└── InterruptedRun            75  stopped by a signal; run again to go on
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class SavileError(Exception):
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, problems: Problem | str | Sequence[Problem], total: int | None = None) -> None:
+    def __init__(
+        self, problems: Problem | str | Sequence[Problem], total: int | None = None
+    ) -> None:
         if isinstance(problems, str):
             problems = Problem(what=problems)
         self.problems: tuple[Problem, ...] = (
@@ -95,6 +98,7 @@ class LockedError(SavileError):
 
 
 class InterruptedRun(SavileError):
-    """Stopped by a signal; what is committed is kept and the same command goes on (exit code 75)."""
+    """Stopped by a signal; what is committed is kept and the same command goes on (exit code
+    75)."""
 
     exit_code = 75

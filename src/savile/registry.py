@@ -1,9 +1,9 @@
 """Finds every technique part by looking at the files of its folder; no list is kept anywhere.
 
-A part is one file of `prompts/`, `deltas/`, `objectives/` or `metrics/` (not `base.py`) that defines
-one final dataclass; the file's name is the part's name in a spec. `describe` reads names, settings
-and documentation from the syntax tree alone, so that `check`, `schema` and `techniques` know every
-delta without importing torch; `load` imports the one class that is asked for.
+A part is one file of `prompts/`, `deltas/`, `objectives/` or `metrics/` (not `base.py`) that
+defines one final dataclass; the file's name is the part's name in a spec. `describe` reads names,
+settings and documentation from the syntax tree alone, so that `check`, `schema` and `techniques`
+know every delta without importing torch; `load` imports the one class that is asked for.
 """
 
 from __future__ import annotations
@@ -135,5 +135,5 @@ def _paragraph(doc: str, start: str) -> str:
     for paragraph in doc.split("\n\n"):
         if paragraph.startswith(start):
             text = " ".join(paragraph.split())[len(start) :].strip()
-            return text.split(" Cost:")[0].rstrip(".")
+            return text.rstrip(".")
     return ""

@@ -63,7 +63,8 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class BoardRow:
-    """One technique on the board. Seconds, bytes, tokens and USD as the names say; None = not applicable."""
+    """One technique on the board. Seconds, bytes, tokens and USD as the names say; None = not
+    applicable."""
 
     technique: str
     kind: Kind

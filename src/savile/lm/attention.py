@@ -1,14 +1,17 @@
 """Attention over a token tree, registered with transformers under the name `savile_tree`.
 
-A query of the stem sees the stem causally. A query of a branch sees the whole stem and its ancestors
-within the branch: one softmax over the concatenated scores, so the result is exactly that of the
-separate sequence. Only public API is used: `AttentionInterface.register`, and keyword arguments of
-`forward` that transformers hands through to the attention function.
+A query of the stem sees the stem causally. A query of a branch sees the whole stem and its
+ancestors within the branch: one softmax over the concatenated scores, so the result is exactly
+that of the separate sequence. Only public API is used: `AttentionInterface.register`, and keyword
+arguments of `forward` that transformers hands through to the attention function.
 
-Source: Vaswani et al. 2017, arXiv 1706.03762, equation 1. Cost: G * T * (P + T) score entries, against
-G * (P + T)^2 for separate sequences.
+Source: Vaswani et al. 2017, arXiv 1706.03762, equation 1.
 
-Shape legend: H heads, K key-value heads, N packed tokens, P stem, G branches, T branch length, D head width.
+Cost: G * T * (P + T) score entries,
+against G * (P + T)^2 for separate sequences.
+
+Shape legend: H heads, K key-value heads, N packed tokens, P stem, G branches, T branch length, D
+head width.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ class Store:
         self.lengths = self.lengths[rows]
 
 
-def tree_attention(
+def tree_attention(  # noqa: PLR0913 - the signature is that of transformers
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -81,7 +84,9 @@ def tree_attention(
         ValueError: called without a plan.
     """
     if tree is None:
-        raise ValueError("the savile_tree attention needs its plan: call the model through savile.lm")
+        raise ValueError(
+            "the savile_tree attention needs its plan: call the model through savile.lm"
+        )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     groups = query.shape[1] // key.shape[1]
     if groups > 1:

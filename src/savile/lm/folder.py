@@ -1,4 +1,5 @@
-"""What a model folder must look like before anything of it is loaded: plain JSON, whole safetensors.
+"""What a model folder must look like before anything of it is loaded: plain JSON, whole
+safetensors.
 
 The files are validated here, not by the flags of a library: keys that name code or kernels are
 refused at any depth, weights come from safetensors alone, and every header is checked against the
@@ -61,18 +62,26 @@ def weight_files(folder: Path) -> list[Path]:
         for name in names:
             if Path(name).name != name:
                 raise IntegrityError(
-                    Problem(what="an index names a file outside its folder", where=str(index), found=name)
+                    Problem(
+                        what="an index names a file outside its folder",
+                        where=str(index),
+                        found=name,
+                    )
                 )
         missing = [name for name in names if not (folder / name).exists()]
         if missing or not names:
             raise IntegrityError(
-                Problem(what="shards of the model are missing", where=str(index), found=str(missing))
+                Problem(
+                    what="shards of the model are missing", where=str(index), found=str(missing)
+                )
             )
         return [folder / name for name in names]
     single = folder / "model.safetensors"
     if single.exists():
         return [single]
-    pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
+    pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(
+        p.name for p in folder.glob("*.pt")
+    )
     if pickled:
         raise IntegrityError(
             Problem(
@@ -84,7 +93,11 @@ def weight_files(folder: Path) -> list[Path]:
             )
         )
     raise EnvironmentProblem(
-        Problem(what="the folder holds no model weights", where=str(folder), expected="model.safetensors")
+        Problem(
+            what="the folder holds no model weights",
+            where=str(folder),
+            expected="model.safetensors",
+        )
     )
 
 
@@ -105,17 +118,23 @@ def check_safetensors(file: Path) -> None:
         try:
             header = json.loads(handle.read(length))
             spans = sorted(
-                tuple(entry["data_offsets"]) for key, entry in header.items() if key != "__metadata__"
+                tuple(entry["data_offsets"])
+                for key, entry in header.items()
+                if key != "__metadata__"
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
-                Problem(what="the safetensors header cannot be read", where=str(file), found=str(error))
+                Problem(
+                    what="the safetensors header cannot be read", where=str(file), found=str(error)
+                )
             ) from error
     at = 0
     for start, end in spans:
         if start != at or end < start:
             raise IntegrityError(
-                Problem(what="tensors overlap or leave gaps", where=str(file), found=f"{start}..{end}")
+                Problem(
+                    what="tensors overlap or leave gaps", where=str(file), found=f"{start}..{end}"
+                )
             )
         at = end
     if at != size - 8 - length:
@@ -165,7 +184,7 @@ def _refuse_code(path: Path, key: str, value: Any) -> None:
     if (key in FORBIDDEN and value) or kernel:
         raise IntegrityError(
             Problem(
-                what="the model's configuration asks for code from elsewhere, which Savile never runs",
+                what="the model's configuration asks for foreign code, which Savile never runs",
                 where=str(path),
                 found=f"{key}: {value!r}"[:200],
                 fix="Use a base whose architecture transformers itself knows.",

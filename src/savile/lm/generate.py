@@ -1,8 +1,9 @@
-"""Greedy generation for many prompts at once: the shared prefix is computed once, finished rows leave.
+"""Greedy generation for many prompts at once: the shared prefix is computed once, finished rows
+leave.
 
-The prompts form a tree; after its forward pass the keys and values of the stem stay shared and those
-of each prompt's own tokens are laid side by side, with room for the answers. No padding enters a
-sequence, so the answers equal those of single runs (up to rounding of near-ties).
+The prompts form a tree; after its forward pass the keys and values of the stem stay shared and
+those of each prompt's own tokens are laid side by side, with room for the answers. No padding
+enters a sequence, so the answers equal those of single runs (up to rounding of near-ties).
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from savile.lm.attention import Store
 from savile.lm.model import LM
 from savile.lm.tree import Layout, Paths, Tree, build, plan
-
 
 
 @torch.no_grad()
@@ -36,7 +37,7 @@ def greedy(lm: LM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> lis
     layout = plan(tree, lm.device, lm.root_tokens)
     layout.keep = {}
     logits = lm.logits(tree, tree.ends, layout)
-    store = _store(tree, layout, max_new_tokens)
+    store = _store(tree, layout, layout.keep, max_new_tokens)
     answers: list[list[int]] = [[] for _ in prompts]
     running = np.arange(len(prompts))
     for written in range(max_new_tokens):
@@ -58,14 +59,14 @@ def greedy(lm: LM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> lis
 def end_tokens(lm: LM) -> frozenset[int]:
     """Return the ids that end an answer: the template's, the tokenizer's and the model's own."""
     stops = {lm.template.end, lm.tokenizer.eos_token_id}
-    own = lm.model.generation_config.eos_token_id if lm.model.generation_config else None
+    own = lm.model.generation_config.eos_token_id
     stops.update(own if isinstance(own, list) else [own])
     return frozenset(int(s) for s in stops if s is not None)
 
 
-def _store(tree: Tree, layout: Layout, room: int) -> Store:
-    """Split kept keys and values into the shared stem and each prompt's own, with room for answers."""
-    assert layout.keep is not None
+def _store(tree: Tree, layout: Layout, kept: dict[int, tuple[Tensor, Tensor]], room: int) -> Store:
+    """Split kept keys and values into the shared stem and each prompt's own, with room for
+    answers."""
     p = layout.stem
     root = p - tree.stem
     own = [[n + root for n in tree.path(int(end)) if n >= tree.stem] for end in tree.ends]
@@ -83,7 +84,7 @@ def _store(tree: Tree, layout: Layout, room: int) -> Store:
         lengths=torch.tensor([len(path) for path in own], device=device),
         stem_depth=p,
     )
-    for layer, (k, v) in layout.keep.items():
+    for layer, (k, v) in kept.items():
         store.stem_keys[layer], store.stem_values[layer] = k[:, :p], v[:, :p]
         for held, packed in ((store.keys, k), (store.values, v)):
             heads, _, width = packed.shape
@@ -94,7 +95,8 @@ def _store(tree: Tree, layout: Layout, room: int) -> Store:
 
 
 def _plain(lm: LM, prompt: Sequence[int], limit: int, stops: frozenset[int]) -> list[int]:
-    """Generate for one prompt on a model that takes no tree: every step computes the whole sequence."""
+    """Generate for one prompt on a model that takes no tree: every step computes the whole
+    sequence."""
     answer: list[int] = []
     for _ in range(limit):
         tree = build([Paths([*prompt, *answer], [])])

@@ -1,7 +1,8 @@
 """Loads a base model by name: the embedded ones, a local folder, or a Hugging Face id.
 
-The one code path: resolve the name to a folder, validate it (`folder.py`), load it with transformers
-from safetensors alone, check that every weight is there and finite, and wrap it as an `LM`.
+The one code path: resolve the name to a folder, validate it (`folder.py`), load it with
+transformers from safetensors alone, check that every weight is there and finite, and wrap it as an
+`LM`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def load(base: str, *, folder: Path, device: str = "auto", dtype: str = "auto") 
     """
     path = resolve(base, folder)
     model_folder.validate(path)
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    where = torch.device(
+        ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    )
     weights = _dtype(dtype, where, path)
     tokenizer = _tokenizer(path)
     model = _weights(path, weights)
@@ -80,7 +83,7 @@ def load(base: str, *, folder: Path, device: str = "auto", dtype: str = "auto") 
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether the device multiplies bfloat16 matrices in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
@@ -97,7 +100,7 @@ def _dtype(dtype: str, device: torch.device, path: Path) -> torch.dtype:
 
 def _tokenizer(path: Path) -> Any:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
+        tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=False, local_files_only=True
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -115,7 +118,7 @@ def _tokenizer(path: Path) -> Any:
 
 def _weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
             trust_remote_code=False,
@@ -127,17 +130,18 @@ def _weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
         raise EnvironmentProblem(
             Problem(what="the model cannot be loaded", where=str(path), found=_first(error))
         ) from error
+    model: PreTrainedModel = loaded[0]
+    info: dict[str, Any] = loaded[1]
     missing = sorted(info["missing_keys"]) + sorted(str(k) for k in info["mismatched_keys"])
     if missing:
         raise IntegrityError(
             Problem(what="weights are missing", where=str(path), found=", ".join(missing[:5]))
         )
-    loaded: PreTrainedModel = model
-    return loaded
+    return model
 
 
 def _check(model: PreTrainedModel, tokenizer: Any, path: Path) -> None:
-    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index, union-attr]
+    rows = len(model.get_input_embeddings().get_parameter("weight"))
     largest = max(tokenizer.get_vocab().values(), default=0)
     if largest >= rows:
         raise EnvironmentProblem(

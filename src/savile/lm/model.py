@@ -25,7 +25,8 @@ from savile.lm.tree import Layout, Paths, Tree, build, plan
 from savile.types import Message
 
 PROBE_TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
-"""Largest relative difference of log-probabilities, tree against separate; trees reach 1e-6 in fp32."""
+"""Largest relative difference of log-probabilities, tree against separate; trees reach 1e-6 in
+fp32."""
 
 
 @dataclass(kw_only=True)
@@ -51,7 +52,9 @@ class LM:
             tokenizer: its fast tokenizer.
             name: what the board calls it.
         """
-        self.model = model.eval().requires_grad_(False)
+        self.model = model
+        model.eval()  # type: ignore[no-untyped-call]
+        model.requires_grad_(False)
         self.tokenizer = tokenizer
         self.template = Template(tokenizer)
         self.name = name
@@ -68,7 +71,8 @@ class LM:
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return self.model.device
+        device: torch.device = self.model.device
+        return device
 
     @property
     def context(self) -> int:
@@ -89,13 +93,11 @@ class LM:
     @property
     def head_parameters(self) -> int:
         """V * D of the output head."""
-        weight = self._head.weight
-        assert isinstance(weight, Tensor)
-        return weight.numel()
+        return self._head.get_parameter("weight").numel()
 
     @property
     def _head(self) -> nn.Module:
-        head: nn.Module = self.model.get_output_embeddings()
+        head: nn.Module = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
         return head
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -108,7 +110,8 @@ class LM:
 
     @contextlib.contextmanager
     def mixed_precision(self) -> Iterator[None]:
-        """Compute in `amp` where the machine has it (training only; evaluation keeps full precision)."""
+        """Compute in `amp` where the machine has it (training only; evaluation keeps full
+        precision)."""
         if self.amp is None:
             yield
         else:
@@ -134,7 +137,9 @@ class LM:
         index = torch.from_numpy(tree.targets.sequence).to(rows.device)
         return rows.new_zeros(tree.sequences).index_add(0, index, rows)
 
-    def logits(self, tree: Tree, nodes: np.ndarray[Any, Any], layout: Layout | None = None) -> Tensor:
+    def logits(
+        self, tree: Tree, nodes: np.ndarray[Any, Any], layout: Layout | None = None
+    ) -> Tensor:
         """Return next-token logits, float32 [S, V], at the given packed nodes [S].
 
         Args:
@@ -153,7 +158,8 @@ class LM:
         return self._forward(ids, layout.depth[None], {"tree": layout}, where)[0].float()
 
     def step(self, tokens: Tensor, store: attention.Store) -> Tensor:
-        """Return the next logits, float32 [A, V], after one new token [A] of each running sequence."""
+        """Return the next logits, float32 [A, V], after one new token [A] of each running
+        sequence."""
         depth = store.lengths + store.stem_depth
         inputs = self.sites.embedding(tokens[None])
         self.work.tokens += len(tokens)
@@ -170,9 +176,7 @@ class LM:
         """How many virtual tokens stand before every sequence."""
         return 0 if self.root is None else len(self.root)
 
-    def _forward(
-        self, ids: Tensor, depth: Tensor, extra: dict[str, Any], where: Tensor
-    ) -> Tensor:
+    def _forward(self, ids: Tensor, depth: Tensor, extra: dict[str, Any], where: Tensor) -> Tensor:
         vectors = self.sites.embedding(ids)
         if self.root is not None:
             root = self.root.to(vectors.dtype).expand(len(ids), -1, -1)
@@ -209,7 +213,7 @@ class LM:
 
     def _probe(self) -> None:
         """Use the tree where it gives what separate sequences give."""
-        size = min(int(self.sites.embedding.weight.shape[0]), 50)  # type: ignore[union-attr, index]
+        size = min(len(self.sites.embedding_weight), 50)
         ids = [3 % size, 7 % size, 11 % size]
         tree = build(
             [

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
-from torch.utils.hooks import RemovableHandle
 
 Update = Callable[[Tensor], Tensor]
 """From the input of a linear map [..., in] to what is added to its output [..., out]."""
@@ -28,6 +28,11 @@ class LinearSite(NamedTuple):
     out_features: int
     transposed: bool
     """True when the weight is stored [in, out] (GPT-2's Conv1D) and not [out, in]."""
+
+    @property
+    def weight(self) -> Tensor:
+        """The map's weight, as stored."""
+        return self.module.get_parameter("weight")
 
 
 class Sites:
@@ -45,19 +50,24 @@ class Sites:
     @property
     def width(self) -> int:
         """D, the width of the input embeddings."""
-        weight = self.embedding.weight
-        assert isinstance(weight, Tensor)
-        return int(weight.shape[1])
+        return int(self.embedding_weight.shape[1])
+
+    @property
+    def embedding_weight(self) -> Tensor:
+        """The table of the input embeddings, [V, D]."""
+        return self.embedding.get_parameter("weight")
 
     def linear_maps(self) -> list[LinearSite]:
         """Return every linear map of the trunk, the output head excluded, in forward order."""
-        head = self._model.get_output_embeddings()
+        head = self._model.get_output_embeddings()  # type: ignore[no-untyped-call]
         found = []
         for name, module in self._model.named_modules():
             if module is head:
                 continue
             if isinstance(module, nn.Linear):
-                found.append(LinearSite(name, module, module.in_features, module.out_features, False))
+                found.append(
+                    LinearSite(name, module, module.in_features, module.out_features, False)
+                )
             elif isinstance(module, Conv1D):
                 found.append(LinearSite(name, module, module.nx, module.nf, True))
         return found

@@ -1,10 +1,11 @@
-"""From messages to token ids: the model's own chat template, and never a special token from user text.
+"""From messages to token ids: the model's own chat template, and never a special token from user
+text.
 
-Train = serve: prompt ids come from the template with `add_generation_prompt`, completion ids are the
-assistant's text plus the token that ends its turn, so the ids of a training row are those a server
-builds for the same messages. A text that contains the spelling of a special token is tokenized as
-plain text (the template is rendered around random markers and the texts are encoded apart).
-A base without a chat template gets a plain one (`PLAIN`), recorded with the artifact.
+Train = serve: prompt ids come from the template with `add_generation_prompt`, completion ids are
+the assistant's text plus the token that ends its turn, so the ids of a training row are those a
+server builds for the same messages. A text that contains the spelling of a special token is
+tokenized as plain text (the template is rendered around random markers and the texts are encoded
+apart). A base without a chat template gets a plain one (`PLAIN`), recorded with the artifact.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Template:
         """Find how the template ends an assistant turn.
 
         Args:
-            tokenizer: a `PreTrainedTokenizerFast`; its `chat_template` is set to `PLAIN` when absent.
+            tokenizer: a `PreTrainedTokenizerFast`; its `chat_template` is set to `PLAIN` when
+            absent.
 
         Raises:
             EnvironmentProblem: the template cannot be rendered, or no end-of-turn token exists.
@@ -108,7 +110,7 @@ class Template:
         chat = [Message(role="user", content="x"), Message(role="assistant", content=mark)]
         try:
             after = self._render(chat, generate=False).rpartition(mark)[2]
-        except Exception as error:  # noqa: BLE001 - see above
+        except Exception as error:
             raise EnvironmentProblem(
                 Problem(
                     what=f"the base's chat template cannot be rendered: {error}",

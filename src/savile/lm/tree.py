@@ -1,14 +1,15 @@
 """A batch is a token tree: sequences merged by common prefix, each shared token computed once.
 
 Packed order: first the *stem* (the tokens every sequence starts with), then one contiguous run per
-*branch* (a subtree below the stem). A token sees its own ancestors and itself, so a branch needs the
-keys of the stem and of itself alone; that is the whole attention plan (`Layout`), without padding
-anywhere but inside the attention of branches of unequal length.
+*branch* (a subtree below the stem). A token sees its own ancestors and itself, so a branch needs
+the keys of the stem and of itself alone; that is the whole attention plan (`Layout`), without
+padding anywhere but inside the attention of branches of unequal length.
 
 Targets are rows (source node, token, weight, sequence): a branching node predicts several tokens.
 
-Source: the idea for preference pairs and group rollouts is Prefix Grouper (arXiv 2506.05433) and Tree
-Training (arXiv 2511.00413); here it serves every objective and the label trie.
+Source: the idea for preference pairs and group rollouts is Prefix Grouper (arXiv 2506.05433) and
+Tree Training (arXiv 2511.00413); here it serves every objective and the label trie.
+
 Cost: P + sum of own tokens instead of B * (P + T) tokens.
 """
 
@@ -138,9 +139,9 @@ class _Trie:
 def build(groups: Sequence[Paths]) -> Tree:
     """Merge prompts and their completions into one tree.
 
-    The last token of a completion is only ever predicted, so it becomes a target and no node (unless
-    it lies on another path). A prompt must have at least one token; completions may be empty lists
-    of choices (then the prompt is only encoded, for generation).
+    The last token of a completion is only ever predicted, so it becomes a target and no node
+    (unless it lies on another path). A prompt must have at least one token; completions may be
+    empty lists of choices (then the prompt is only encoded, for generation).
 
     Raises:
         ValueError: a prompt without tokens.

@@ -18,20 +18,27 @@ Array = npt.NDArray[np.float64]
 
 
 class Metric(ABC):
-    """A score in which more is better. Implementations are final, frozen, keyword-only dataclasses."""
+    """A score in which more is better. Implementations are final, frozen, keyword-only
+    dataclasses."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {
         "extra": "forbid",
         "use_attribute_docstrings": True,
     }
     needs: ClassVar[tuple[str, ...]] = ()
-    """`labels` for metrics of a closed set, `text` for metrics of free text (wrong for label sets)."""
+    """`labels` for metrics of a closed set, `text` for metrics of free text (wrong for label
+    sets)."""
     binary: ClassVar[bool] = False
     """Whether each row is right or wrong (then exact binomial and McNemar statistics apply)."""
+    top: ClassVar[float] = 1.0
+    """The best possible score; the worst is 0."""
 
     @abstractmethod
     def statistics(
-        self, answers: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str]
+        self,
+        answers: Sequence[str | None],
+        references: Sequence[Sequence[str]],
+        labels: Sequence[str],
     ) -> Array:
         """Return sufficient statistics, one row per answer.
 
@@ -49,7 +56,10 @@ class Metric(ABC):
         """Return scores from summed statistics: float64 [..., S] -> [...]."""
 
     def score(
-        self, answers: Sequence[str | None], references: Sequence[Sequence[str]], labels: Sequence[str]
+        self,
+        answers: Sequence[str | None],
+        references: Sequence[Sequence[str]],
+        labels: Sequence[str],
     ) -> float:
         """Return the score of a whole list of answers."""
         return float(self.aggregate(self.statistics(answers, references, labels).sum(axis=0)))

@@ -22,7 +22,8 @@ DEFAULT_MARKER = "Answer:"
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """Everything that turns an example into messages, a target and back from a text to an answer."""
+    """Everything that turns an example into messages, a target and back from a text to an
+    answer."""
 
     instruction: str | None = None
     """The task in words; every technique shows it, once, at the start."""

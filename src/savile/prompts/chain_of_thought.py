@@ -1,8 +1,11 @@
 """Chain of thought: the steps are written out before the answer, which is then extracted.
 
-Alone it is zero-shot: a trigger sentence after the question (Kojima et al. 2022, arXiv 2205.11916).
-With demonstrations or tuning the worked steps of the `rationale` column are shown or learned
-(Wei et al. 2022, arXiv 2201.11903). Cost: the tokens of the steps, in every answer.
+Alone it is zero-shot: a trigger sentence after the question. With demonstrations or tuning the
+worked steps of the `rationale` column are shown or learned.
+
+Source: Wei et al. 2022, arXiv 2201.11903; zero-shot: Kojima et al. 2022, arXiv 2205.11916.
+
+Cost: the tokens of the steps, in every answer.
 """
 
 from __future__ import annotations

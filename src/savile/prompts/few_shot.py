@@ -1,6 +1,8 @@
 """Few-shot: k worked examples before the question (one-shot is k = 1).
 
-Source: Brown et al. 2020, arXiv 2005.14165. `balanced` deals the examples round-robin over the
+Source: Brown et al. 2020, arXiv 2005.14165.
+
+`balanced` deals the examples round-robin over the
 answers that occur in `train`, so that every class of a closed set is shown before one repeats.
 Cost: no training; k questions and answers in every prompt (shared by all requests of a batch).
 """

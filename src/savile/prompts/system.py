@@ -1,7 +1,9 @@
 """System prompt: persona, policy or style put before everything else.
 
 Source: the system role of chat models (Ouyang et al. 2022, arXiv 2203.02155, and the vendors' chat
-formats). Cost: its tokens, once per request, shared by all requests.
+formats).
+
+Cost: its tokens, once per request, shared by all requests.
 """
 
 from __future__ import annotations

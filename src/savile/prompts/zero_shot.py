@@ -1,6 +1,8 @@
 """Zero-shot: the instruction and the question, nothing else.
 
-Source: Brown et al. 2020, arXiv 2005.14165, section 2. Cost: no labels, no training, the shortest prompt.
+Source: Brown et al. 2020, arXiv 2005.14165, section 2.
+
+Cost: no labels, no training, the shortest prompt.
 """
 
 from __future__ import annotations

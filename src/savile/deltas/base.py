@@ -1,0 +1,133 @@
+"""What is trainable: a `Delta` attaches to a model, and everything it changes is undone on detach.
+
+A delta sees only `lm.sites` and `lm.root`; no model family is known here. Master weights are fp32;
+they are cast to the type the base computes in. Attaching draws from the generator it is given and
+from nothing else, so the same seed gives the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from savile.errors import IntegrityError, Problem
+from savile.lm.model import LM
+
+
+class Peft(NamedTuple):
+    """A delta in PEFT's file format."""
+
+    config: dict[str, Any]
+    """`adapter_config.json`."""
+    tensors: dict[str, Tensor]
+    """`adapter_model.safetensors`."""
+
+
+class Attached(ABC):
+    """A delta on a model: a context manager that leaves the base bit-identical behind."""
+
+    def __init__(self, lm: LM) -> None:
+        self.lm = lm
+
+    @abstractmethod
+    def parameters(self) -> dict[str, Tensor]:
+        """Return exactly the tensors that train, by name; all require gradients."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return a copy of everything a reload needs, on the CPU."""
+        return {k: p.detach().to("cpu", copy=True) for k, p in self.parameters().items()}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Set the parameters to a saved state.
+
+        Raises:
+            IntegrityError: names or shapes differ from this delta's.
+        """
+        own = self.parameters()
+        wrong = sorted(set(own) ^ set(state)) or sorted(
+            name for name, tensor in state.items() if tensor.shape != own[name].shape
+        )
+        if wrong:
+            raise IntegrityError(
+                Problem(
+                    what="the saved delta does not fit this base and these settings",
+                    found=", ".join(wrong[:5]),
+                    fix="Use the base, rank and targets it was trained with.",
+                )
+            )
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+
+    @contextlib.contextmanager
+    @abstractmethod
+    def disabled(self) -> Iterator[None]:
+        """Compute as the base alone does, inside the context."""
+        yield
+
+    @abstractmethod
+    def merge(self) -> bool:
+        """Fold the delta into the base's weights until detached; False where that is impossible."""
+
+    @abstractmethod
+    def to_peft(self) -> Peft | None:
+        """Return the delta in PEFT's format, None where PEFT has no such method."""
+
+    @abstractmethod
+    def detach(self) -> None:
+        """Take the delta off; the base is then as before, to the bit."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.detach()
+
+
+class Delta(ABC):
+    """A way of making a model trainable. Implementations are final, frozen, keyword-only
+    dataclasses."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "use_attribute_docstrings": True,
+    }
+    needs: ClassVar[tuple[str, ...]] = ()
+    gives: ClassVar[tuple[str, ...]] = ("parameters",)
+
+    learning_rate: float | None
+    """Peak learning rate; None starts the search from `default_rate`."""
+
+    @abstractmethod
+    def attach(self, lm: LM, seed: int) -> Attached:
+        """Attach to a model whose parameters are frozen."""
+
+    @abstractmethod
+    def default_rate(self, lm: LM) -> float:
+        """Return the learning rate the search starts from on this base."""
+
+    def start_rate(self, lm: LM) -> float:
+        """Return the configured learning rate, else the default for this base."""
+        return self.learning_rate if self.learning_rate is not None else self.default_rate(lm)
+
+    @classmethod
+    def from_peft(cls, peft: Peft) -> tuple[Self, dict[str, Tensor]] | None:
+        """Return the delta and its state from PEFT's format; None where the files are another
+        method's."""
+        return None
+
+
+def generator(seed: int) -> torch.Generator:
+    """Return the CPU generator every initialization draws from, so devices agree."""
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,50 @@
+"""A technique is prompt x delta x objective: a candidate of the spec, instantiated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from savile import registry
+from savile.deltas.base import Delta
+from savile.objectives.base import Objective
+from savile.prompts.base import Frame, Prompt
+from savile.spec.ladder import Candidate
+from savile.types import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class Technique:
+    """One way of customizing a model, ready to run."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    delta: Delta | None
+    objective: Objective | None
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the seed changes the outcome."""
+        return self.delta is not None or any(prompt.stochastic for prompt in self.prompts)
+
+    def frame(self, frame: Frame, train: Sequence[Example], seed: int) -> Frame:
+        """Fold the prompts over the task's frame; each draws from a generator of its own."""
+        for prompt in self.prompts:
+            frame = prompt.fit(frame, train, random.Random(f"{seed}:{type(prompt).__name__}"))
+        return frame
+
+
+def build(candidate: Candidate) -> Technique:
+    """Instantiate the parts a candidate names."""
+    return Technique(
+        name=candidate.name,
+        prompts=tuple(_part("prompts", name, settings) for name, settings in candidate.prompts),
+        delta=_part("deltas", *candidate.delta) if candidate.delta else None,
+        objective=_part("objectives", *candidate.objective) if candidate.objective else None,
+    )
+
+
+def _part(axis: registry.Axis, name: str, settings: Mapping[str, Any]) -> Any:
+    return registry.load(axis, name)(**settings)
