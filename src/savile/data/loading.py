@@ -1,0 +1,269 @@
+"""From a spec to sealed splits: read, recognize, check, split, look for leaks, count every row.
+
+The order matters: whatever looks at test rows (labels, leaks, near duplicates, lengths) does so here,
+before the test is sealed, and only numbers and places leave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from savile.data import labels as label_set
+from savile.data import leaks as leak_check
+from savile.data.dataset import Dataset, SealedTest
+from savile.data.profile import profile
+from savile.data.read import Reading, read_file
+from savile.data.records import Ledger, Record, records_of
+from savile.data.rows import Table
+from savile.data.shapes import Shape, Wanted, recognize
+from savile.data.split import Bands, assign, carve_bands, position
+from savile.errors import DataError, Problem, UsageError
+from savile.spec.model import DataSection, Spec
+from savile.types import Example
+
+SPLITS = ("train", "dev", "test")
+FEW_TEST = 30
+"""Below this many test rows no interval is narrow enough to claim anything."""
+
+
+class _Built(NamedTuple):
+    """Examples of one split, and how many rows each stands for."""
+
+    examples: list[Example]
+    rows: list[int]
+
+
+def load(spec: Spec) -> Dataset:
+    """Read, check and split the data of a spec.
+
+    Raises:
+        DataError: rows that cannot be used, leaks, labels outside the set.
+        UsageError: too few rows for the split or for a few-shot prompt of the ladder.
+    """
+    data = spec.data
+    ledger = Ledger()
+    tables = _read(spec)
+    notes = [note for table in tables.values() for note in table.notes]
+    first = next(iter(tables.values()))
+    shape = recognize(first, Wanted(data.format, data.input, data.output, data.rationale))
+    notes.append(f"{first.name}: {shape.said}")
+    notes += _unused(first, shape, data)
+    records = {role: records_of(t, shape, data, ledger) for role, t in tables.items()}
+    parts = _split(records, data, notes)
+    leak_check.check_groups(parts)
+    labels: tuple[str, ...] = ()
+    warnings: list[str] = []
+    if spec.prompt.labels:
+        known = records.get("train") or records.get("file") or []
+        closed = label_set.close(spec.prompt.labels, parts, known, data.normalize)
+        labels, parts, warnings = closed.labels, closed.parts, closed.warnings
+    leaks = leak_check.leaks(parts)
+    parts = leak_check.settle(leaks, parts, data, ledger)
+    parts["train"] = _dedup(parts["train"], data, ledger, warnings)
+    near = leak_check.near(parts)
+    warnings += filter(None, [leak_check.warn_near(near, data)])
+    built = _build(parts, closed_set=bool(labels))
+    built["test"] = _cap(built["test"], parts["test"], spec.budget.test_rows, ledger)
+    _enough(spec, {split: len(built[split].examples) for split in SPLITS})
+    found = profile(parts, bool(labels), leaks, near)
+    warnings += _advice(found, len(built["test"].examples))
+    gives = _gives(spec, built["train"].examples, labels)
+    dataset = Dataset(
+        train=tuple(built["train"].examples),
+        dev=tuple(built["dev"].examples),
+        test=SealedTest(built["test"].examples),
+        labels=labels,
+        gives=gives,
+        fates=_fates(ledger, built),
+        notes=tuple(notes),
+        warnings=tuple(warnings),
+        hashes={table.name: table.sha256 for table in tables.values()},
+        rejected=tuple(ledger.rejected),
+        profile=found,
+    )
+    _check_demonstrations(spec, dataset)
+    return dataset
+
+
+def _read(spec: Spec) -> dict[str, Table]:
+    data = spec.data
+    reading = Reading(data.delimiter, data.encoding, data.max_line)
+    files = {"train": data.train, "dev": data.dev, "test": data.test, "file": data.file}
+    return {
+        role: read_file(spec.folder / name, name, reading) for role, name in files.items() if name
+    }
+
+
+def _unused(table: Table, shape: Shape, data: DataSection) -> list[str]:
+    unused = [c for c in table.columns if c not in shape.columns and c not in (data.group_by, "id")]
+    if not unused:
+        return []
+    text = f"columns that are not used: {', '.join(unused[:20])}"
+    if data.strict:
+        fix = "Remove them, or set data.strict: false"
+        raise DataError(Problem(where=table.name, what=text, fix=fix))
+    return [f"{table.name}: {text}"]
+
+
+def _split(
+    records: Mapping[str, list[Record]], data: DataSection, notes: list[str]
+) -> dict[str, list[Record]]:
+    """Return the records of every split; what is not given as a file is cut out by hash."""
+    if "file" in records:
+        shares = data.shares
+        bands = Bands(test=shares.test, dev=shares.dev, dev_from=shares.test)
+        source = records["file"]
+    else:
+        source = records.get("train", [])
+        bands = carve_bands(len(source), dev="dev" not in records, test="test" not in records)
+    chosen = assign([r.group if r.group is not None else r.key for r in source], bands)
+    parts: dict[str, list[Record]] = {split: list(records.get(split, [])) for split in SPLITS}
+    parts["train"] = [r for r, split in zip(source, chosen, strict=True) if split == "train"]
+    for name in ("dev", "test"):
+        cut = [r for r, split in zip(source, chosen, strict=True) if split == name]
+        if cut:
+            parts[name] = cut
+            share = f"{len(cut)} of {len(source)} rows ({len(cut) / len(source):.1%})"
+            notes.append(f"{name}: {share} of {source[0].file}, chosen by a hash of the input")
+    return parts
+
+
+def _dedup(
+    train: list[Record], data: DataSection, ledger: Ledger, warnings: list[str]
+) -> list[Record]:
+    again = leak_check.repeated(train)
+    if not again:
+        return train
+    if data.dedup:
+        dropped = {(record.file, record.line) for record in again}
+        for record in again:
+            ledger.drop(record, "duplicate in train")
+        return [record for record in train if (record.file, record.line) not in dropped]
+    share = f"{len(again)} of {len(train)} train rows ({len(again) / len(train):.1%})"
+    warnings.append(f"{share} repeat an earlier one; data.dedup: true drops them")
+    return train
+
+
+def _build(parts: Mapping[str, Sequence[Record]], *, closed_set: bool) -> dict[str, _Built]:
+    """Make examples; in dev and test, free-text answers to one input become its references."""
+    seen: Counter[tuple[str, str]] = Counter()
+    built = {}
+    for split in SPLITS:
+        groups: dict[Any, list[Record]] = defaultdict(list)
+        for index, record in enumerate(parts[split]):
+            merged = split != "train" and not closed_set
+            groups[record.input if merged else index].append(record)
+        examples = [_example(group, seen) for group in groups.values()]
+        built[split] = _Built(examples, [len(group) for group in groups.values()])
+    return built
+
+
+def _example(group: Sequence[Record], seen: Counter[tuple[str, str]]) -> Example:
+    record = group[0]
+    answers = tuple(dict.fromkeys(text for one in group for text in one.outputs))
+    content = (record.input, answers[0])
+    digest = hashlib.sha256()
+    for piece in (*content, str(seen[content])):
+        digest.update(f"{len(piece)}:{piece}".encode("utf-8", "surrogatepass"))
+    seen[content] += 1
+    return Example(
+        id=digest.hexdigest()[:16],
+        input=record.input,
+        output=answers[0],
+        rationale=record.rationale,
+        references=answers if len(answers) > 1 else (),
+        source=record.where,
+    )
+
+
+def _cap(built: _Built, parts: Sequence[Record], limit: int | None, ledger: Ledger) -> _Built:
+    """Keep at most `limit` test examples, chosen by the hash of their id."""
+    if limit is None or len(built.examples) <= limit:
+        return built
+    ranked = sorted(range(len(built.examples)), key=lambda i: position(built.examples[i].id))
+    kept = sorted(ranked[:limit])
+    inputs = {built.examples[i].source for i in kept}
+    by_source = {r.where: r for r in parts}
+    for index in sorted(ranked[limit:]):
+        for _ in range(built.rows[index]):
+            ledger.drop(by_source[built.examples[index].source], "beyond budget.test_rows")
+    assert len(inputs) == len(kept)
+    return _Built([built.examples[i] for i in kept], [built.rows[i] for i in kept])
+
+
+def _enough(spec: Spec, counts: Mapping[str, int]) -> None:
+    if spec.data.file or spec.data.train:
+        empty = [split for split in SPLITS if not counts[split]]
+        if empty:
+            told = " + ".join(f"{counts[split]} {split}" for split in SPLITS)
+            total = sum(counts.values())
+            what = f"too few rows to split: {total} rows give {told}; {empty[0]} stays empty"
+            fix = f"Give more rows, or data.{empty[0]}"
+            raise UsageError(Problem(where="data", what=what, fix=fix))
+
+
+def _gives(spec: Spec, train: Sequence[Example], labels: Sequence[str]) -> frozenset[str]:
+    gives = set()
+    if train:
+        gives.add("pairs")
+        if all(example.rationale for example in train):
+            gives.add("rationales")
+    if spec.prompt.system:
+        gives.add("system")
+    if labels:
+        gives.add("labels")
+    return frozenset(gives)
+
+
+def _fates(ledger: Ledger, built: Mapping[str, _Built]) -> tuple[dict[str, Any], ...]:
+    """Return the fate of all rows, having seen that none is missing or counted twice."""
+    used = {f"used_{split}": sum(built[split].rows) for split in SPLITS}
+    reasons = Counter(row.reason for row in ledger.rejected)
+    n_in = sum(ledger.n_in.values())
+    if n_in != sum(used.values()) + sum(reasons.values()):
+        raise AssertionError(f"rows lost: {n_in} in, {used} used, {dict(reasons)} set aside")
+    total: dict[str, Any] = {"stage": "data", "n_in": n_in, **used}
+    total["quarantined"] = dict(sorted(reasons.items()))
+    total["examples"] = {split: len(built[split].examples) for split in SPLITS}
+    files = []
+    for name, count in ledger.n_in.items():
+        aside = Counter(row.reason for row in ledger.rejected if row.file == name)
+        rest = {"used": count - sum(aside.values()), "quarantined": dict(sorted(aside.items()))}
+        files.append({"stage": f"read {name}", "n_in": count, **rest})
+    return (*files, total)
+
+
+def _advice(found: Mapping[str, Any], n_test: int) -> list[str]:
+    warnings = []
+    if n_test < FEW_TEST:
+        warnings.append(
+            f"only {n_test} test rows: every claim will be 'insufficient'; with 200 a difference of "
+            "about 10 points can be told, with 1000 of about 4"
+        )
+    clash = found.get("conflicts")
+    if clash and clash["groups"]:
+        warnings.append(
+            f"{clash['groups']} inputs have different labels in different rows ({clash['first'][0]}); "
+            f"no technique can exceed {clash['ceiling']:.1%} accuracy on test"
+        )
+    return warnings
+
+
+def _check_demonstrations(spec: Spec, dataset: Dataset) -> None:
+    """Refuse a few-shot prompt that asks for more demonstrations than train has rows."""
+    n_train = len(dataset.train)
+    problems = [
+        Problem(
+            where=str(spec.path),
+            what=f"'{c.name}' shows {c.demonstrations} demonstrations, train has {n_train} rows "
+            f"({n_train} - {c.demonstrations} = {n_train - c.demonstrations})",
+            fix=f"Use k of at most {n_train}, or more train rows",
+        )
+        for c in spec.candidates(dataset.gives, n_train)
+        if c.reason is None and c.demonstrations > n_train
+    ]
+    if problems:
+        raise UsageError(problems)
