@@ -15,7 +15,13 @@ from savile.data.rows import Faults, Number, Row, Table, caret, shown
 from savile.data.source import Line, Source
 from savile.errors import Problem
 
-TYPES = {list: "an array", str: "a text", Number: "a number", bool: "true or false", type(None): "null"}
+TYPES = {
+    list: "an array",
+    str: "a text",
+    Number: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
 KEY_BEFORE = re.compile(r'("(?:[^"\\]|\\.)*"\s*:)\s*$')
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -66,7 +72,9 @@ def read_lines(source: Source) -> Table:
         table.rows.append(Row(value, line.number))
     faults.raise_any()
     if escaped_nul:
-        table.notes.append(f"{source.name}: {escaped_nul} row(s) hold an escaped NUL character; kept")
+        table.notes.append(
+            f"{source.name}: {escaped_nul} row(s) hold an escaped NUL character; kept"
+        )
     table.sha256 = source.sha256
     return table
 
@@ -92,7 +100,8 @@ def _value(line: Line, source: Source) -> tuple[Any, Problem | None]:
         return None, _at(source, line, at, "expected the end of the line after one JSON value")
     found = SURROGATE.search(text)
     if found and not _encodes(value):
-        return None, _at(source, line, found.start() + 1, "a lone surrogate, which is not a character")
+        what = "a lone surrogate, which is not a character"
+        return None, _at(source, line, found.start() + 1, what)
     return value, None
 
 

@@ -47,7 +47,9 @@ def close(
     by_fold = {fold_label(label): label for label in labels}
     faults = Faults()
     closed: dict[str, list[Record]] = {}
-    unknown = Counter(r.outputs[0] for rs in parts.values() for r in rs if r.outputs[0] not in labels)
+    unknown = Counter(
+        r.outputs[0] for rs in parts.values() for r in rs if r.outputs[0] not in labels
+    )
     exact = set(labels)
     for split, records in parts.items():
         closed[split] = []
@@ -66,7 +68,7 @@ def close(
 
 
 def _canonical(counts: Counter[str], known: Sequence[Record], normalize: bool) -> tuple[str, ...]:
-    """Return the labels that occur; spellings of one label are an error, or become the usual one."""
+    """Return the labels that occur; two spellings of one are an error, or become the usual one."""
     spellings: dict[str, list[str]] = defaultdict(list)
     for label in counts:
         spellings[fold_label(label)].append(label)
@@ -91,7 +93,8 @@ def _wrong(record: Record, meant: str | None, labels: Sequence[str], count: int)
     label = record.outputs[0]
     rows = f"{count} row{'s' * (count != 1)}"
     if meant is not None:
-        what = f"label {label!r} differs from {meant!r} only by case, spaces or Unicode form ({rows})"
+        form = "only by case, spaces or Unicode form"
+        what = f"label {label!r} differs from {meant!r} {form} ({rows})"
         fix = "Write them alike, or set data.normalize: true"
     else:
         near = hint(label, labels)

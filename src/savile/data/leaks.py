@@ -2,8 +2,8 @@
 
 An input is the same when it is equal after folding (case, spaces, punctuation, Unicode form). Such
 rows of train and dev stop the run, or are dropped (`leak: drop_train`), or kept (`leak: allow`).
-Near duplicates (word-pair Jaccard of 0.8 or more) are counted and warned about. A simulated 5 % leak
-puts a tuned model first in 22 % of cases in which the prompt is truly better (14 % without a leak).
+Near duplicates (word-pair Jaccard of 0.8 or more) are counted and warned about. In a simulation
+in which a prompt is truly better, a 5 % leak puts a tuned model first in 22 % of cases (14 % without).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Leak(NamedTuple):
 class Near(NamedTuple):
     """Test rows that are almost rows of train or dev."""
 
-    count: int
+    rows: int
     share: float
     """Of the test rows that were looked up."""
     looked_up: int
@@ -65,7 +65,9 @@ def leaks(parts: Parts) -> list[Leak]:
     return found
 
 
-def settle(found: Sequence[Leak], parts: Parts, data: DataSection, ledger: Ledger) -> dict[str, list[Record]]:
+def settle(
+    found: Sequence[Leak], parts: Parts, data: DataSection, ledger: Ledger
+) -> dict[str, list[Record]]:
     """Apply `data.leak` to the leaks: raise, drop the rows outside test, or keep them."""
     kept = {split: list(records) for split, records in parts.items()}
     if not found or data.leak == "allow":
@@ -85,7 +87,7 @@ def _problem(found: Sequence[Leak]) -> Problem:
     by_pair = Counter((leak.split, leak.other_split) for leak in found)
     places = ", ".join(f"{n} of {split} in {other}" for (split, other), n in by_pair.items())
     lines = [
-        f"  {leak.row.where} = {leak.other.where} ({'exact' if leak.exact else 'case, spaces, punctuation'})"
+        f"  {leak.row.where} = {leak.other.where}" + ("" if leak.exact else " (folded)")
         for leak in found[:PAIRS_SHOWN]
     ]
     return Problem(
@@ -134,9 +136,9 @@ def near(parts: Parts) -> Near:
 
 def warn_near(one: Near, data: DataSection) -> str | None:
     """Return the warning about near duplicates, raise it under `data.strict`."""
-    if not one.count:
+    if not one.rows:
         return None
-    of = f"{one.count} of {one.looked_up} test rows ({one.share:.1%})"
+    of = f"{one.rows} of {one.looked_up} test rows ({one.share:.1%})"
     text = f"{of} nearly repeat a row of train or dev"
     first = "; ".join(f"{a} ~ {b}" for a, b, _ in one.pairs)
     if one.share <= MOST_NEAR:

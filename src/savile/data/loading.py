@@ -1,7 +1,7 @@
 """From a spec to sealed splits: read, recognize, check, split, look for leaks, count every row.
 
-The order matters: whatever looks at test rows (labels, leaks, near duplicates, lengths) does so here,
-before the test is sealed, and only numbers and places leave.
+The order matters: whatever looks at test rows (labels, leaks, near duplicates, lengths) does so
+here, before the test is sealed, and only numbers and places leave.
 """
 
 from __future__ import annotations
@@ -185,12 +185,10 @@ def _cap(built: _Built, parts: Sequence[Record], limit: int | None, ledger: Ledg
         return built
     ranked = sorted(range(len(built.examples)), key=lambda i: position(built.examples[i].id))
     kept = sorted(ranked[:limit])
-    inputs = {built.examples[i].source for i in kept}
     by_source = {r.where: r for r in parts}
     for index in sorted(ranked[limit:]):
         for _ in range(built.rows[index]):
             ledger.drop(by_source[built.examples[index].source], "beyond budget.test_rows")
-    assert len(inputs) == len(kept)
     return _Built([built.examples[i] for i in kept], [built.rows[i] for i in kept])
 
 
@@ -240,14 +238,14 @@ def _advice(found: Mapping[str, Any], n_test: int) -> list[str]:
     warnings = []
     if n_test < FEW_TEST:
         warnings.append(
-            f"only {n_test} test rows: every claim will be 'insufficient'; with 200 a difference of "
-            "about 10 points can be told, with 1000 of about 4"
+            f"only {n_test} test rows: every claim will be 'insufficient'; with 200 a difference "
+            "of about 10 points can be told, with 1000 of about 4"
         )
     clash = found.get("conflicts")
     if clash and clash["groups"]:
         warnings.append(
-            f"{clash['groups']} inputs have different labels in different rows ({clash['first'][0]}); "
-            f"no technique can exceed {clash['ceiling']:.1%} accuracy on test"
+            f"{clash['groups']} inputs have different labels in different rows "
+            f"({clash['first'][0]}); no technique can exceed {clash['ceiling']:.1%} accuracy on test"
         )
     return warnings
 

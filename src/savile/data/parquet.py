@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from savile.data.rows import Number, Row, Table
 from savile.data.source import Source
@@ -24,7 +24,8 @@ def read(source: Source) -> Table:
                     number += 1
                     table.rows.append(Row({k: _cell(v) for k, v in cells.items()}, number))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise source.error(f"not readable as Parquet: {' '.join(str(error).split())[:200]}") from error
+        said = " ".join(str(error).split())[:200]
+        raise source.error(f"not readable as Parquet: {said}") from error
     table.sha256 = source.sha256
     return table
 

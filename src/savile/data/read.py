@@ -21,7 +21,10 @@ class Reading(NamedTuple):
     max_line: int = 16 << 20
 
 
-def read_file(path: Path, name: str, reading: Reading = Reading()) -> Table:
+DEFAULT = Reading()
+
+
+def read_file(path: Path, name: str, reading: Reading = DEFAULT) -> Table:
     """Return all rows of a file.
 
     Args:

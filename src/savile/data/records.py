@@ -1,7 +1,7 @@
 """Tables to records: question, answers, steps and group of every usable row.
 
-A row without question or answer is set aside with its reason; more than 1 % of them is an error, for
-then the file is not what the spec says it is.
+A row without question or answer is set aside with its reason; more than 1 % of them is an error,
+for then the file is not what the spec says it is.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def records_of(table: Table, shape: Shape, data: DataSection, ledger: Ledger) ->
             group = _group(row, data.group_by)
         except BadCell as error:
             where = f"{table.name}:{row.line}"
-            what = f"row {row.line} has {error.what}" if error.what.startswith("no ") else error.what
+            what = (
+                f"row {row.line} has {error.what}" if error.what.startswith("no ") else error.what
+            )
             faults.add(Problem(where=where, what=what, fix=error.fix))
             continue
         reason = _missing(fields)
@@ -142,7 +144,8 @@ def _check_types(table: Table, shape: Shape, data: DataSection) -> None:
                 first.setdefault(kind, (row.line, value))
         if len(first) > 1:
             seen = " and ".join(
-                f"{kind} in line {line} ({shown(str(value))})" for kind, (line, value) in first.items()
+                f"{kind} in line {line} ({shown(str(value))})"
+                for kind, (line, value) in first.items()
             )
             line = max(line for line, _ in first.values())
             what = f"'{column}' is {seen}"

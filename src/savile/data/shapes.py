@@ -2,13 +2,13 @@
 
     columns            any two columns, or templates such as "{subject}: {body}"
     prompt_completion  {"prompt", "completion"}, texts or lists of messages (TRL)
-    chat               {"messages": [{"role", "content"}, ...]} (OpenAI): the last turn is the answer
+    chat               {"messages": [{"role", "content"}, ...]} (OpenAI): the last turn answers
     alpaca             {"instruction", "input", "output"}
     sharegpt           {"conversations": [{"from", "value"}, ...]}
     steps              columns whose answers are steps, then a line `#### answer` (GSM8K)
 
-`data.input`, `data.output` and `data.format` overrule the guess. A template is filled in one pass, so
-braces inside cells stay as they are.
+`data.input`, `data.output` and `data.format` overrule the guess. A template is filled in one pass,
+so braces inside cells stay as they are.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _require(table: Table, names: Sequence[str], present: Sequence[str]) -> None
         if name not in present:
             found = ", ".join(present[:20])
             what = f"no column '{name}'; present: {found}{hint(name, present)}"
-            fix = "Check data.input, data.output and data.format, or whether the header row is missing"
+            fix = "Check data.input, data.output, data.format, and that there is a header row"
             raise DataError(Problem(where=table.name, what=what, fix=fix))
 
 
@@ -162,7 +162,9 @@ def _pairs(table: Table, wanted: Wanted, name: str) -> Shape:
     _require(table, used, table.columns)
     sample = table.rows[:SAMPLE]
     steps = name == "steps" or (
-        name == "auto" and rationale is None and all(_is_steps(row.cells.get(output)) for row in sample)
+        name == "auto"
+        and rationale is None
+        and all(_is_steps(row.cells.get(output)) for row in sample)
     )
     said = f"read {shown(given)} as the input and {shown(output)} as the output"
     said += f", {shown(rationale)} as worked steps" if rationale else ""
@@ -185,7 +187,9 @@ def _is_steps(value: Any) -> bool:
 def _split_steps(outputs: tuple[str | None, ...]) -> tuple[str, tuple[str, ...]]:
     match = STEPS.match(outputs[0] or "")
     if match is None:
-        raise BadCell("the answer has no line '#### answer' at its end", "Or set data.format: columns")
+        raise BadCell(
+            "the answer has no line '#### answer' at its end", "Or set data.format: columns"
+        )
     return match[1].strip(), (match[2].strip(),)
 
 
@@ -204,7 +208,8 @@ def _text(row: Row, column: str) -> str | None:
         return None if value is None else str(value)
     if isinstance(value, list) and value and all(_is_message(item) for item in value):
         return _conversation(value, "role", "content")
-    raise BadCell(f"'{column}' should be a text, found {'an array' if isinstance(value, list) else 'an object'}")
+    kind = "an array" if isinstance(value, list) else "an object"
+    raise BadCell(f"'{column}' should be a text, found {kind}")
 
 
 def _is_message(value: Any) -> bool:
@@ -244,7 +249,8 @@ def _chat(table: Table, name: str, present: Sequence[str]) -> Shape:
     def extract(row: Row) -> Fields:
         turns = _turns(_cell(row, column), column, role, content)
         if turns[-1][0] != "assistant":
-            raise BadCell(f"the last turn of '{column}' should be the assistant's, found {turns[-1][0]}")
+            found = f"found {turns[-1][0]}"
+            raise BadCell(f"the last turn of '{column}' should be the assistant's, {found}")
         return Fields(_joined(turns[:-1]), (turns[-1][1],))
 
     said = f"recognized as {what}; the last assistant turn is the answer"
@@ -260,7 +266,8 @@ def _turns(value: Any, column: str, role: str, content: str) -> list[tuple[str, 
             raise BadCell(f"turn {number} of '{column}' should have '{role}' and '{content}'")
         speaker = ROLES.get(str(turn[role]))
         if speaker is None:
-            raise BadCell(f"turn {number} of '{column}' has an unknown {role} {shown(str(turn[role]))}")
+            found = shown(str(turn[role]))
+            raise BadCell(f"turn {number} of '{column}' has an unknown {role} {found}")
         turns.append((speaker, _content(turn[content])))
     return turns
 

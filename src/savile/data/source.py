@@ -1,9 +1,9 @@
-"""A data file as decoded lines: kinds, magic bytes, encodings, limits and the sha256 are seen to here.
+"""A data file as decoded lines: its kind, first bytes, encoding, limits and sha256 are seen to here.
 
 Nothing is guessed and nothing hangs: folders, pipes and devices are refused before they are opened;
-a file of another type than its name says is named by its first bytes; `\\r\\n` and `\\r` end lines like
-`\\n`; a byte that is not of the encoding stops reading with its line and offset. A `.gz` file may
-expand to `MAX_EXPANDED` bytes. Cost: one pass, one block and one line in memory.
+a file of another type than its name says is named by its first bytes; `\\r\\n` and `\\r` end lines
+like `\\n`; a byte that is not of the encoding stops reading with its line and offset. A `.gz` file
+may expand to `MAX_EXPANDED` bytes. Cost: one pass, one block and one line in memory.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Source:
         except LookupError:
             raise self.error(f"unknown encoding '{self.encoding}' (data.encoding)") from None
         try:
-            status = os.stat(self.path)
+            status = self.path.stat()
         except FileNotFoundError:
             raise self.error("the file does not exist" + self._nearest()) from None
         except OSError as error:
@@ -101,7 +101,9 @@ class Source:
                 raise self.error(f"expected a file, found {kind}")
         self.size = status.st_size
 
-    def error(self, what: str, line: int | None = None, fix: str = "", context: str = "") -> DataError:
+    def error(
+        self, what: str, line: int | None = None, fix: str = "", context: str = ""
+    ) -> DataError:
         """Return a DataError that names this file."""
         where = self.name if line is None else f"{self.name}:{line}"
         return DataError(Problem(where=where, what=what, fix=fix, context=context))
@@ -151,13 +153,15 @@ class Source:
                     if seen > MAX_EXPANDED and self.compressed:
                         raise self.error(f"expands to more than {MAX_EXPANDED} bytes; refused")
                     yield block
-                after = os.stat(self.path)
+                after = self.path.stat()
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise self.error(f"the gzip data are cut off or damaged ({error})") from error
         except OSError as error:
             raise self.error(f"cannot be read: {error.strerror or error}") from error
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise self.error("the file changed while it was read", fix="Run again when it is complete")
+            raise self.error(
+                "the file changed while it was read", fix="Run again when it is complete"
+            )
         self.sha256 = digest.hexdigest()
 
     def _normalized(self) -> Iterator[bytes]:
@@ -217,7 +221,9 @@ class Source:
             raise self.error(what, number, fix) from error
 
     def _long(self, number: int) -> DataError:
-        size = f"{self.max_line >> 20} MiB" if self.max_line >= 1 << 20 else f"{self.max_line} bytes"
+        size = (
+            f"{self.max_line >> 20} MiB" if self.max_line >= 1 << 20 else f"{self.max_line} bytes"
+        )
         return self.error(f"line longer than {size} (limit data.max_line)", number)
 
     def _check_magic(self, head: bytes) -> None:
@@ -237,7 +243,9 @@ class Source:
                 fix = f"Name it {self.path.name}.gz" if name == "gzip" else ""
                 raise self.error(f"the file is {name}, not {kind} as its name says", fix=fix)
         if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-            raise self.error(f"the file is HTML, not {kind} as its name says", fix="Download it again")
+            raise self.error(
+                f"the file is HTML, not {kind} as its name says", fix="Download it again"
+            )
 
     def _nearest(self) -> str:
         try:

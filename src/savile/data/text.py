@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 PUNCTUATION = re.compile(r"[!?;:\"'“”‘’`…()¡¿]|[.,](?!\d)|(?<!\d)[.,]")
 NEAR = 0.8
-MOST_COMPARED = 3_000_000
-"""Pairs of texts compared before the search stops: some seconds."""
+MOST_WORK = 30_000_000
+"""Shingles touched before the search stops: some seconds."""
 WORD = re.compile(r"\w+")
 
 
@@ -50,8 +50,8 @@ def near_duplicates(queries: Sequence[str], pool: Sequence[str]) -> NearDuplicat
     """Find, for every query, the most similar text of the pool when it reaches 0.8.
 
     Args:
-        queries: texts to look up (the test rows), looked up in this order until `MOST_COMPARED`
-            pairs were compared.
+        queries: texts to look up (the test rows), looked up in this order until `MOST_WORK`
+            shingles were touched.
         pool: texts to find them in (the train rows).
     """
     ids: dict[str, int] = {}
@@ -65,14 +65,14 @@ def near_duplicates(queries: Sequence[str], pool: Sequence[str]) -> NearDuplicat
         for shingle in _prefix(other):
             index[shingle].append(at)
     pairs: list[tuple[int, int, float]] = []
-    compared = 0
+    work = 0
     for number, one in enumerate(sets[: len(queries)]):
         found = {at for shingle in _prefix(one) for at in index.get(shingle, ())}
         best = max(((_jaccard(one, others[at]), -at) for at in found), default=(0.0, 0))
         if best[0] >= NEAR:
             pairs.append((number, -best[1], best[0]))
-        compared += len(found)
-        if compared > MOST_COMPARED:
+        work += len(found) * (len(one) + 10)
+        if work > MOST_WORK:
             return NearDuplicates(pairs, number + 1)
     return NearDuplicates(pairs, len(queries))
 

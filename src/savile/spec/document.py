@@ -129,7 +129,9 @@ class _Walk:
         tag = str(node.tag)
         if not tag.startswith(CORE) or tag.removeprefix(CORE) not in CORE_TAGS:
             shown = "!!" + tag.removeprefix(CORE) if tag.startswith(CORE) else tag
-            self.complain(node, f"tag {shown} is not allowed; a spec holds text, lists and sections")
+            self.complain(
+                node, f"tag {shown} is not allowed; a spec holds text, lists and sections"
+            )
             return None
         if isinstance(node, MappingNode):
             return self.mapping(node, loc, depth)

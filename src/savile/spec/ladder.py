@@ -104,7 +104,9 @@ def _item(item: Any, loc: Loc) -> tuple[Candidate | None, list[Fault]]:
             settings = {}
         if not isinstance(settings, Mapping):
             what = f"the settings of '{written}' should be a section"
-            return None, [Fault(loc, what, found=clipped(settings), fix=f"Write {{{written}: {{…}}}}")]
+            return None, [
+                Fault(loc, what, found=clipped(settings), fix=f"Write {{{written}: {{…}}}}")
+            ]
     elif isinstance(item, str):
         written, settings = item, {}
     else:
@@ -214,7 +216,9 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _needs(prompts: Sequence[PartInfo], delta: Part | None, objective: Part | None) -> frozenset[str]:
+def _needs(
+    prompts: Sequence[PartInfo], delta: Part | None, objective: Part | None
+) -> frozenset[str]:
     infos = [*prompts]
     for part in (delta, objective):
         info = registry.find(part[0]) if part else None
@@ -232,7 +236,7 @@ def _needs(prompts: Sequence[PartInfo], delta: Part | None, objective: Part | No
 
 def reason(needs: frozenset[str], gives: frozenset[str]) -> str | None:
     """Return why a candidate with these needs cannot run, None when it can."""
-    missing = [need for need in sorted(needs - gives)]
+    missing = sorted(needs - gives)
     if not missing:
         return None
     return "needs " + " and ".join(MISSING_DATA.get(need, need) for need in missing)

@@ -1,4 +1,4 @@
-"""Read a spec from a file: every problem at once, each with `file:line:column` and the nearest key."""
+"""Read a spec from a file: every problem at once, with `file:line:column` and the nearest key."""
 
 from __future__ import annotations
 

@@ -130,7 +130,9 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _sources(self) -> Self:
         if self.file and (self.train or self.dev or self.test):
-            raise ValueError("'data' has both 'file' and 'train'/'dev'/'test'; give one or the other")
+            raise ValueError(
+                "'data' has both 'file' and 'train'/'dev'/'test'; give one or the other"
+            )
         if not (self.file or self.train or self.test):
             raise ValueError("'data' names no file; write data.file, or data.train and data.test")
         return self
@@ -262,7 +264,9 @@ class Spec(Section):
         written = grammar.auto(gives, n_train) if self.ladder == "auto" else self.ladder
         found, faults = grammar.parse(written)
         if faults:
-            raise UsageError([Problem(where=_dotted(f.loc), what=f.what, fix=f.fix) for f in faults])
+            raise UsageError(
+                [Problem(where=_dotted(f.loc), what=f.what, fix=f.fix) for f in faults]
+            )
         return tuple(replace(c, reason=grammar.reason(c.needs, gives)) for c in found)
 
     def resolved(self) -> dict[str, Any]:

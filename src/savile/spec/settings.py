@@ -1,4 +1,4 @@
-"""The settings of a part (prompt, delta, objective, metric) as a pydantic model, without importing it.
+"""The settings of a part (prompt, delta, objective, metric) as a model, without importing it.
 
 The registry gives each field's annotation as text; a small interpreter of the syntax tree turns
 `Annotated[int, Ge(1), Le(1024)]`, `Literal["a", "b"]`, `tuple[str, ...] | None` into types. Nothing
@@ -66,7 +66,9 @@ def resolve(node: ast.expr) -> Any:
     if isinstance(node, ast.Name):
         return {"int": Int, "float": Real}.get(node.id, PLAIN.get(node.id, Any))
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return functools.reduce(operator.or_, [_optional(resolve(n)) for n in (node.left, node.right)])
+        return functools.reduce(
+            operator.or_, [_optional(resolve(n)) for n in (node.left, node.right)]
+        )
     if not isinstance(node, ast.Subscript) or not isinstance(node.value, ast.Name):
         return Any
     return _subscript(node.value.id, _items(node.slice))
@@ -90,8 +92,7 @@ def _subscript(name: str, items: list[ast.expr]) -> Any:
         metadata = [bound for item in items[1:] if (bound := _bound(item)) is not None]
         return Annotated[(resolve(items[0]), *metadata)] if metadata else resolve(items[0])
     if name in ("tuple", "list", "Sequence"):
-        inner = resolve(items[0])
-        return tuple[inner, ...]
+        return tuple[resolve(items[0]), ...]  # type: ignore[misc]
     if name in ("dict", "Mapping") and len(items) == 2:
         return dict[str, resolve(items[1])]  # type: ignore[misc]
     return Any
