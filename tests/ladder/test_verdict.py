@@ -1,0 +1,154 @@
+"""The verdict's words, its tie set, and that it does not see winners where there are none."""
+
+import math
+
+import numpy as np
+import pytest
+
+from savile.ladder.verdict import verdict
+from savile.metrics.accuracy import Accuracy
+from savile.metrics.bleu import Bleu
+from savile.stats import Measured
+from savile.types import Kind
+
+N = 300
+
+
+def technique(name: str, *accuracies: float, kind: Kind = "prompt", n: int = N) -> Measured:
+    """Right on the first `accuracy * n` rows of each seed, so that techniques nest."""
+    rows = [np.arange(n) < round(a * n) for a in accuracies]
+    statistics = tuple(np.stack([r.astype(np.float64), np.ones(n)], axis=1) for r in rows)
+    return Measured(name=name, statistics=statistics, binary=True, kind=kind)
+
+
+def majority(accuracy: float, n: int = N) -> Measured:
+    return technique("majority", accuracy, kind="baseline", n=n)
+
+
+def noisy(name: str, accuracy: float, seed: int, n: int = N) -> Measured:
+    rng = np.random.default_rng(seed)
+    right = (rng.random(n) < accuracy).astype(np.float64)
+    return Measured(name=name, statistics=(np.stack([right, np.ones(n)], axis=1),), binary=True)
+
+
+def test_a_clear_winner_stands_alone() -> None:
+    found = verdict(
+        [majority(0.4), technique("zero_shot", 0.6), technique("lora", 0.9, kind="tuned")],
+        Accuracy(),
+    )
+    assert (found.winner, found.tied_with, found.decided, found.more_rows) == (
+        "lora",
+        (),
+        True,
+        None,
+    )
+    assert found.text.startswith("lora wins with 0.900: a difference of 0.300 (95 % interval")
+    assert "p < 0.001" in found.text
+    assert "zero_shot (0.600)" in found.text
+    assert "One seed: how much another seed would change the score was not measured." in found.text
+    assert [c["b"] for c in found.comparisons] == ["zero_shot", "majority"]
+    assert all(c["p_holm"] >= c["p"] for c in found.comparisons)
+
+
+def test_a_tie_names_the_tied_the_cheapest_and_how_many_rows_would_tell() -> None:
+    board = [majority(0.3), noisy("lora", 0.82, 1), noisy("few_shot", 0.8, 2)]
+    found = verdict(board, Accuracy(), costs={"lora": 5.0, "few_shot": 1.0})
+    assert {found.winner, *found.tied_with} == {"lora", "few_shot"}
+    assert not found.decided
+    assert "may be just as good" in found.text
+    assert "take few_shot: it is the cheapest of them" in found.text
+    assert found.more_rows is not None
+    assert f"about {found.more_rows:,} more test rows (same difference, 80 % power)" in found.text
+
+
+def test_no_recommendation_by_cost_without_costs() -> None:
+    found = verdict([noisy("a", 0.8, 1), noisy("b", 0.8, 2)], Accuracy())
+    assert "cheapest" not in found.text
+
+
+@pytest.mark.parametrize("score", [0.55, 0.61, 0.45])
+def test_no_technique_beats_the_baseline_is_the_headline(score: float) -> None:
+    rng = np.random.default_rng(0)
+    base, other = rng.random(N) < 0.6, rng.random(N) < score
+    rows = [np.stack([r.astype(np.float64), np.ones(N)], axis=1) for r in (base, other)]
+    board = [
+        Measured(name="majority", statistics=(rows[0],), binary=True, kind="baseline"),
+        Measured(name="lora", statistics=(rows[1],), binary=True, kind="tuned"),
+    ]
+    found = verdict(board, Accuracy())
+    assert found.text.startswith("No technique beats the majority baseline")
+    assert found.winner is None
+    assert not found.decided
+
+
+def test_equal_scores_are_not_decided_by_any_number_of_rows() -> None:
+    found = verdict([technique("a", 0.8), technique("b", 0.8)], Accuracy())
+    assert found.tied_with == ("b",)
+    assert found.more_rows is None
+    assert "have the same score" in found.text
+
+
+def test_seed_noise_is_said_and_stands_in_the_way() -> None:
+    board = [technique("lora", 0.7, 0.9, 0.8, kind="tuned"), technique("few_shot", 0.78)]
+    found = verdict(board, Accuracy())
+    assert found.tied_with == ("few_shot",)
+    assert "Its 3 seeds scored 0.700 to 0.900" in found.text
+    assert "noise of the seeds" in found.text
+
+
+def test_too_few_rows_are_insufficient() -> None:
+    found = verdict([majority(0.2, 20), technique("lora", 1.0, n=20)], Accuracy())
+    assert found.text.startswith("Insufficient: 20 test rows")
+    assert not found.decided
+
+
+@pytest.mark.parametrize(
+    ("goal", "words"),
+    [
+        (0.8, "is reached: the whole interval lies above it"),
+        (0.89, "is reached on this test, but not for certain"),
+        (0.92, "is not reached on this test, but not out of reach"),
+        (0.99, "is not reached: the whole interval lies below it"),
+    ],
+)
+def test_the_goal_is_judged_by_the_interval(goal: float, words: str) -> None:
+    found = verdict([technique("lora", 0.9), technique("x", 0.1)], Accuracy(), goal=goal)
+    assert f"The goal of {goal:.3f} {words}" in found.text
+
+
+def test_boards_of_nothing_one_and_baselines_only() -> None:
+    assert verdict([], Accuracy()).winner is None
+    alone = verdict([technique("zero_shot", 0.5)], Accuracy())
+    assert alone.winner == "zero_shot"
+    assert "no other technique" in alone.text
+    only = verdict([majority(0.5)], Accuracy())
+    assert only.winner is None
+    assert "Only baselines" in only.text
+
+
+def test_corpus_metrics_are_shown_in_their_unit() -> None:
+    texts = ["the cat sat on the mat today"] * 60
+    good = Bleu().statistics(texts, [[t] for t in texts], ())
+    poor = Bleu().statistics(["the cat sat on a hat"] * 60, [[t] for t in texts], ())
+    board = [Measured(name=n, statistics=(s,), binary=False) for n, s in [("a", good), ("b", poor)]]
+    assert verdict(board, Bleu()).text.startswith("a wins with 100.0: a difference of ")
+
+
+def test_worlds_without_a_difference_seldom_have_a_loser() -> None:
+    tasks = 100
+    losers = winners = 0
+    for task in range(tasks):
+        board = [noisy(f"t{k}", 0.8, 1000 * task + k, n=100) for k in range(6)]
+        found = verdict(board, Accuracy(), seed=task)
+        losers += len(found.tied_with) < 5
+        winners += found.decided
+    assert losers / tasks <= 0.09
+    assert winners == 0
+
+
+def test_every_number_is_finite_and_the_same_seed_gives_the_same_verdict() -> None:
+    board = [technique("a", 1.0, 1.0), technique("b", 0.0), technique("c", 1.0)]
+    found = verdict(board, Accuracy(), seed=3)
+    numbers = [v for c in found.comparisons for v in c.values() if isinstance(v, float)]
+    assert all(map(math.isfinite, numbers))
+    assert found == verdict(board, Accuracy(), seed=3)
