@@ -245,7 +245,7 @@ def _advice(found: Mapping[str, Any], n_test: int) -> list[str]:
     if clash and clash["groups"]:
         warnings.append(
             f"{clash['groups']} inputs have different labels in different rows "
-            f"({clash['first'][0]}); no technique can exceed {clash['ceiling']:.1%} accuracy on test"
+            f"({clash['first'][0]}); no technique can exceed {clash['ceiling']:.1%} on test"
         )
     return warnings
 

@@ -1,4 +1,4 @@
-"""A data file as decoded lines: its kind, first bytes, encoding, limits and sha256 are seen to here.
+"""A data file as decoded lines: kind, first bytes, encoding, limits and sha256 are seen to here.
 
 Nothing is guessed and nothing hangs: folders, pipes and devices are refused before they are opened;
 a file of another type than its name says is named by its first bytes; `\\r\\n` and `\\r` end lines
@@ -165,7 +165,7 @@ class Source:
         self.sha256 = digest.hexdigest()
 
     def _normalized(self) -> Iterator[bytes]:
-        """Yield UTF-8 blocks (or blocks of the given 8-bit encoding) whose only line end is `\\n`."""
+        """Yield UTF-8 blocks (or of the given 8-bit encoding) whose only line end is `\\n`."""
         held = b""
         first = True
         for block in self._narrow():
@@ -236,7 +236,8 @@ class Source:
             for mark, name in WIDE:
                 if head.startswith(mark):
                     shown = " ".join(f"{byte:02X}" for byte in mark)
-                    fix = f"Convert it: iconv -f {name[:6]} -t UTF-8, or set data.encoding: {name[:6]}"
+                    wide = name[:6]
+                    fix = f"Convert it: iconv -f {wide} -t UTF-8, or set data.encoding: {wide}"
                     raise self.error(f"looks like {name} (BOM {shown})", fix=fix)
         for magic, name in MAGIC:
             if head.startswith(magic) and not (kind == "parquet" and name == "Parquet"):

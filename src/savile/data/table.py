@@ -104,9 +104,11 @@ def _open_quote(lines: list[Line], delimiter: str) -> tuple[Line, int]:
 
 def _stray_quote(text: str, delimiter: str) -> int:
     for column in range(1, len(text)):
-        if text[column - 1] == '"' and text[column] not in (delimiter, '"', "\n"):
-            if column > 1 and text[column - 2] not in (delimiter, '"'):
-                return column + 1
+        closing = (
+            text[column - 1] == '"' and column > 1 and text[column - 2] not in (delimiter, '"')
+        )
+        if closing and text[column] not in (delimiter, '"', "\n"):
+            return column + 1
     return 1
 
 

@@ -231,7 +231,8 @@ def _needs(
                 if other is not info:
                     need = other.facts.get("replaces", {}).get(need, need)
             needs.add(need)
-    return frozenset(needs)
+    given = {word for info in infos for word in info.facts.get("gives", ())}
+    return frozenset(needs - given)
 
 
 def reason(needs: frozenset[str], gives: frozenset[str]) -> str | None:
