@@ -67,9 +67,7 @@ class Health:
         test = self.profile.get("labels", {}).get("test")
         if test and test["majority"] is not None:
             share = test["majority_share"]
-            text.append(
-                f"always answering {test['majority']!r} would be right in {share:.1%} of test"
-            )
+            text.append(f"always answering {test['majority']!r} is right in {share:.1%} of test")
         clash = self.profile.get("conflicts")
         if clash:
             text.append(

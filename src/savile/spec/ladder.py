@@ -24,6 +24,8 @@ Part = tuple[str, dict[str, Any]]
 ALIASES: Mapping[str, Part] = {"one_shot": ("few_shot", {"k": 1})}
 """Names of the literature that are another part with a setting."""
 MAX_ITEMS = 200
+BASE_GIVES: Mapping[str, tuple[str, ...]] = {"deltas": ("parameters",)}
+"""What the base class of an axis gives, for the parts that do not say otherwise."""
 MISSING_DATA: Mapping[str, str] = {
     "pairs": "train rows with an input and an output (data.train or data.file)",
     "rationales": "worked steps in every train row (data.rationale: the column that holds them)",
@@ -231,7 +233,7 @@ def _needs(
                 if other is not info:
                     need = other.facts.get("replaces", {}).get(need, need)
             needs.add(need)
-    given = {word for info in infos for word in info.facts.get("gives", ())}
+    given = {g for info in infos for g in info.facts.get("gives", BASE_GIVES.get(info.axis, ()))}
     return frozenset(needs - given)
 
 
