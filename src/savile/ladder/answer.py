@@ -1,0 +1,87 @@
+"""A measured technique answers new inputs: its committed prompt and weights on the loaded base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from savile.errors import Problem, UsageError
+from savile.ladder.bench import load_base
+from savile.ladder.folder import RunFolder, unit_id
+from savile.ladder.measure import attached, customized
+from savile.ladder.trial import answers_of
+from savile.lm.model import LM
+from savile.spec import Spec
+from savile.spec.loading import validate
+from savile.types import Example, Prediction
+
+
+class Customized:
+    """One technique of a finished run, on its base."""
+
+    def __init__(self, folder: Path, technique: str, seed_index: int = 0) -> None:
+        """Read the trial and load the base.
+
+        Args:
+            folder: the run folder.
+            technique: a name on its board.
+            seed_index: which of its seeds, from 0.
+
+        Raises:
+            UsageError: the board has no such technique, or it has no score.
+            IntegrityError: a file of the trial changed since it was committed.
+        """
+        run = RunFolder(folder)
+        unit = run.read(f"trials/{unit_id(technique, seed_index)}")
+        if unit is None or unit.result["status"] != "ok":
+            raise _no_technique(run, technique)
+        self.technique = technique
+        self._ready = customized(unit)
+        self._lm = _base(run)
+
+    def predict(self, inputs: Sequence[str]) -> list[str | None]:
+        """Return one answer per input; None where none could be read out of the model's text."""
+        return [prediction.answer for prediction in self.predictions(inputs)]
+
+    def predictions(self, inputs: Sequence[str]) -> list[Prediction]:
+        """Return the answers with the raw texts and token counts."""
+        rows = [Example(id=str(i), input=text, output="") for i, text in enumerate(inputs)]
+        with attached(self._lm, self._ready):
+            return answers_of(self._lm, self._ready.frame, rows, self._ready.max_new_tokens)
+
+
+def best_of(board: Mapping[str, Any]) -> str:
+    """Return the winner of a board, or the best technique when no baseline is beaten.
+
+    Raises:
+        UsageError: no technique of the run has a score.
+    """
+    if board["verdict"]["winner"]:
+        return str(board["verdict"]["winner"])
+    for row in board["board"]:
+        if row["status"] == "ok" and row["kind"] != "baseline":
+            return str(row["technique"])
+    raise UsageError(Problem(what="no technique of this run has a score"))
+
+
+def _base(run: RunFolder) -> LM:
+    manifest = run.manifest() or {}
+    spec, _ = validate(manifest["identity"]["spec"])
+    if not isinstance(spec, Spec):
+        raise UsageError(Problem(where=str(run.path), what="the spec of this run cannot be read"))
+    spec._path = Path(manifest["base_folder"]) / "task.yaml"
+    return load_base(spec)
+
+
+def _no_technique(run: RunFolder, technique: str) -> UsageError:
+    rows = (run.board() or {"board": []})["board"]
+    names = [r["technique"] for r in rows if r["status"] == "ok" and r["kind"] != "baseline"]
+    return UsageError(
+        Problem(
+            where=str(run.path),
+            what=f"has no measured technique {technique!r}",
+            expected=f"one of {', '.join(names)}" if names else "",
+            fix="" if names else "Finish the run first: `savile run`",
+        )
+    )

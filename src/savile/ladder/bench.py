@@ -1,0 +1,70 @@
+"""What every trial of a run shares: the loaded base, the rows to learn from and to choose on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from savile import registry
+from savile.data import Dataset
+from savile.ladder.seeds import derive
+from savile.lm import load as bases
+from savile.lm.model import LM
+from savile.metrics.base import Metric
+from savile.prompts.base import Frame
+from savile.spec import Spec
+from savile.types import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """The base and the rows that training and search may see; no test row is in it."""
+
+    lm: LM
+    frame: Frame
+    """The task's words, before any prompt changes them."""
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    metric: Metric
+    seed: int
+
+    def seed_of(self, index: int, purpose: str) -> int:
+        """Return a seed that is the same for every technique, so that all see the same draws."""
+        return derive(self.seed, index, purpose)
+
+
+def load_base(spec: Spec) -> LM:
+    """Load the spec's base with its device, precision and threads."""
+    if spec.compute.threads is not None:
+        torch.set_num_threads(spec.compute.threads)
+    return bases.load(
+        spec.base, folder=spec.folder, device=spec.compute.device, dtype=spec.compute.dtype
+    )
+
+
+def bench_of(spec: Spec, dataset: Dataset, lm: LM) -> Bench:
+    """Return the bench of a run: train and dev, never test."""
+    prompt = spec.prompt
+    frame = Frame(
+        instruction=prompt.instruction,
+        system=prompt.system,
+        trigger=prompt.trigger,
+        answer_marker=prompt.answer_marker,
+        labels=dataset.labels,
+    )
+    return Bench(
+        lm=lm,
+        frame=frame,
+        train=dataset.train,
+        dev=dataset.dev,
+        metric=metric_of(spec),
+        seed=spec.seed,
+    )
+
+
+def metric_of(spec: Spec) -> Metric:
+    """Instantiate the spec's metric."""
+    metric: Metric = registry.load("metrics", spec.metric_name)(**spec.metric_settings)
+    return metric

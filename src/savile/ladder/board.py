@@ -1,0 +1,264 @@
+"""From committed units to board rows: scores over the same test rows, and what each technique cost.
+
+    score = mean over seeds of aggregate(sum of the rows' statistics)
+    seconds = search + mean over seeds of (trial + test), all that happened for the row
+    usd_once = labels_used x label + hours of search and training x price of an hour
+    usd_per_1000 = hours of prediction / n_test x 1000 x price of an hour
+
+Everything here is a function of what is in the run folder, so a resumed run gives the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from savile import stats
+from savile.ladder.baselines import Baseline
+from savile.ladder.folder import Unit
+from savile.ladder.plan import Cell
+from savile.metrics.base import Array, Metric
+from savile.spec import Spec
+from savile.types import BoardRow, Example, Kind, Prediction
+
+MISTAKES_SHOWN = 5
+MISTAKE_CHARACTERS = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prices:
+    """What a label and an hour of this machine cost, in USD; None when not given."""
+
+    label: float | None = None
+    hour: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What every row is held against."""
+
+    metric: Metric
+    test: Sequence[Example]
+    labels: Sequence[str]
+    base_parameters: int
+    prices: Prices
+    seed: int
+
+    def statistics(self, predictions: Sequence[Prediction]) -> Array:
+        """Return the metric's statistics of answers to the test rows: float64 [N, S]."""
+        answers = [prediction.answer for prediction in predictions]
+        return self.metric.statistics(answers, [e.accepted for e in self.test], self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A row and, when it has a score, what the verdict compares."""
+
+    row: BoardRow
+    measured: stats.Measured | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """Everything that was committed about one technique."""
+
+    cell: Cell
+    searched: Sequence[Mapping[str, Any]] = ()
+    """Results of the search pieces."""
+    trials: Sequence[Unit] = ()
+    """One a seed."""
+    measured: Sequence[Unit] = ()
+    """One a seed, only of trials that worked."""
+    settings: Mapping[str, Any]
+
+    @property
+    def trouble(self) -> Mapping[str, Any] | None:
+        """The first result that is not ok, None when everything worked."""
+        results = [*(t.result for t in self.trials), *(m.result for m in self.measured)]
+        pieces = list(self.searched) if not self.trials else []
+        return next((r for r in [*results, *pieces] if r["status"] != "ok"), None)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed was trained and measured."""
+        return self.trouble is None and len(self.measured) == self.cell.seeds > 0
+
+
+def line_of(story: Story, scale: Scale) -> Line:
+    """Return the board's line of one technique."""
+    if not story.complete:
+        return Line(row=_row_without_score(story))
+    answers = [unit.predictions for unit in story.measured]
+    measured = _measured(story.cell.technique, story.cell.kind, answers, scale)
+    row = BoardRow(
+        technique=story.cell.technique,
+        kind=story.cell.kind,
+        status="ok",
+        settings=story.settings,
+        **_scores(measured, answers, scale),
+        **_learned(story, scale),
+        **_costs(story, scale),
+    )
+    return Line(row=row, measured=measured)
+
+
+def line_of_baseline(baseline: Baseline, n_train: int, scale: Scale) -> Line:
+    """Return the board's line of a baseline."""
+    measured = _measured(baseline.name, "baseline", [baseline.predictions], scale)
+    row = BoardRow(
+        technique=baseline.name,
+        kind="baseline",
+        status="ok",
+        **_scores(measured, [baseline.predictions], scale),
+        labels_used=n_train,
+        seconds=baseline.seconds,
+        predict_seconds=baseline.seconds,
+        usd_once=_usd_once(scale.prices, n_train, 0.0),
+        usd_per_1000=_usd_per_1000(scale.prices, baseline.seconds / max(len(scale.test), 1)),
+    )
+    return Line(row=row, measured=measured)
+
+
+def prices_of(spec: Spec, device: str) -> Prices:
+    """Return the spec's prices for the device the run used."""
+    given = spec.prices
+    if given is None:
+        return Prices()
+    return Prices(label=given.label, hour=given.cpu_hour if device == "cpu" else given.gpu_hour)
+
+
+def cost_of(row: BoardRow) -> float:
+    """Return what ranks the tied: USD with the first 1,000 requests, else seconds."""
+    if row.usd_once is None:
+        return row.seconds
+    return row.usd_once + (row.usd_per_1000 or 0.0)
+
+
+def spent_examples(story: Story) -> int:
+    """Return the presentations one seed cost, the search included."""
+    finals = [t.result.get("examples", 0) for t in story.trials]
+    searched = sum(int(r.get("examples", 0)) for r in story.searched)
+    return searched + max(map(int, finals), default=0)
+
+
+def ordered(rows: Sequence[BoardRow]) -> list[BoardRow]:
+    """Return rows by score, best first; those without a score last, by name."""
+    return sorted(rows, key=lambda r: (r.score is None, -(r.score or 0.0), r.technique))
+
+
+def _measured(
+    name: str, kind: Kind, answers: Sequence[Sequence[Prediction]], scale: Scale
+) -> stats.Measured:
+    return stats.Measured(
+        name=name,
+        kind=kind,
+        statistics=tuple(scale.statistics(seed) for seed in answers),
+        binary=scale.metric.binary,
+    )
+
+
+def _scores(
+    measured: stats.Measured, answers: Sequence[Sequence[Prediction]], scale: Scale
+) -> dict[str, Any]:
+    score, low, high = stats.interval(measured, scale.metric, scale.seed)
+    by_seed = [float(scale.metric.aggregate(s.sum(axis=0))) for s in measured.statistics]
+    return {
+        "score": score,
+        "low": low,
+        "high": high,
+        "n": len(scale.test),
+        "seeds": len(answers),
+        "score_by_seed": tuple(by_seed),
+        "unparseable": fmean(p.answer is None for seed in answers for p in seed),
+        "mistakes": _mistakes(scale.test, answers[0]),
+    }
+
+
+def _learned(story: Story, scale: Scale) -> dict[str, Any]:
+    results = [trial.result for trial in story.trials]
+    trainable = results[0].get("trainable_parameters", 0)
+    return {
+        "dev_score": _mean([r["dev_score"] for r in results]),
+        "labels_used": results[0]["labels_used"],
+        "trainable_parameters": trainable,
+        "trainable_share": trainable / max(scale.base_parameters, 1),
+        "artifact_bytes": results[0]["artifact_bytes"],
+        "train_examples": spent_examples(story),
+    }
+
+
+def _costs(story: Story, scale: Scale) -> dict[str, Any]:
+    results, tests = [t.result for t in story.trials], [m.result for m in story.measured]
+    search_seconds = sum(r["unit_seconds"] for r in story.searched)
+    train_seconds = fmean(r.get("train_seconds", 0.0) for r in results)
+    predict_seconds = fmean(r["seconds"] for r in tests)
+    everything = fmean(r["unit_seconds"] for r in results) + search_seconds
+    everything += fmean(r["unit_seconds"] for r in tests)
+    answers = [prediction for unit in story.measured for prediction in unit.predictions]
+    flops = [r.get("flops", 0.0) for r in results]
+    labels = results[0]["labels_used"]
+    return {
+        "seconds": everything,
+        "search_seconds": search_seconds,
+        "train_seconds": train_seconds,
+        "predict_seconds": predict_seconds,
+        "train_flops": sum(r.get("flops", 0.0) for r in story.searched) + fmean(flops),
+        "peak_bytes": max((r["peak_bytes"] or 0 for r in [*results, *tests]), default=0) or None,
+        "prompt_tokens": fmean(p.prompt_tokens for p in answers),
+        "completion_tokens": fmean(p.completion_tokens for p in answers),
+        "latency_p50_seconds": fmean(r["latency_p50_seconds"] for r in tests),
+        "latency_p95_seconds": fmean(r["latency_p95_seconds"] for r in tests),
+        "usd_once": _usd_once(scale.prices, labels, search_seconds + train_seconds),
+        "usd_per_1000": _usd_per_1000(scale.prices, predict_seconds / max(len(scale.test), 1)),
+    }
+
+
+def _row_without_score(story: Story) -> BoardRow:
+    trouble, trials = story.trouble or {}, [trial.result for trial in story.trials]
+    planned = story.cell.reason is not None
+    return BoardRow(
+        technique=story.cell.technique,
+        kind=story.cell.kind,
+        status="not_run" if planned else trouble.get("status", "failed"),
+        reason=story.cell.reason if planned else trouble.get("reason", "not finished"),
+        search_seconds=sum(r["unit_seconds"] for r in story.searched),
+        seconds=sum(r["unit_seconds"] for r in [*story.searched, *trials]),
+        train_examples=spent_examples(story),
+        settings=story.settings,
+    )
+
+
+def _usd_once(prices: Prices, labels: int, seconds: float) -> float | None:
+    if prices.label is None and prices.hour is None:
+        return None
+    return labels * (prices.label or 0.0) + seconds / 3600 * (prices.hour or 0.0)
+
+
+def _usd_per_1000(prices: Prices, seconds_per_row: float) -> float | None:
+    return None if prices.hour is None else seconds_per_row * 1000 / 3600 * prices.hour
+
+
+def _mistakes(
+    test: Sequence[Example], predictions: Sequence[Prediction]
+) -> tuple[Mapping[str, str], ...]:
+    wrong = [
+        {
+            "input": _clip(example.input),
+            "expected": _clip(example.output),
+            "got": _clip(prediction.text if prediction.answer is None else prediction.answer),
+        }
+        for example, prediction in zip(test, predictions, strict=True)
+        if (prediction.answer or "").strip() not in {text.strip() for text in example.accepted}
+    ]
+    return tuple(wrong[:MISTAKES_SHOWN])
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MISTAKE_CHARACTERS else text[: MISTAKE_CHARACTERS - 1] + "…"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

@@ -1,0 +1,203 @@
+"""The run folder, where the truth of a run lies; reading it needs no torch.
+
+spec.yaml          the resolved spec
+manifest.json      identity (spec, data, base, code, versions), machine, time
+plan.json          presentations and learning rates of every technique, made once
+events.jsonl       what happened, append-only
+trials/<id>/       one search piece or one trained technique and seed, committed once
+measured/<id>/     its predictions on the sealed test
+board.json         the answer; report.html the same for people
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+
+from savile import store
+from savile.errors import IntegrityError, Problem, UsageError
+from savile.ladder.identity import Difference, first_difference, refuse
+from savile.types import Prediction
+
+RESULT: Final = "result.json"
+PREDICTIONS: Final = "predictions.jsonl"
+FRAME: Final = "frame.json"
+WEIGHTS: Final = "delta.safetensors"
+
+
+def unit_id(technique: str, seed: int, piece: int | None = None) -> str:
+    """Return the folder name of a unit: readable, safe on every file system, unique per name."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", technique).strip("-")[:40]
+    unique = hashlib.sha256(technique.encode()).hexdigest()[:6]
+    end = "" if piece is None else f".search{piece}"
+    return f"{readable}-{unique}.seed{seed}{end}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """A committed unit, verified when it was read."""
+
+    result: Mapping[str, Any]
+    predictions: tuple[Prediction, ...] = ()
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's files. Everything durable goes through `savile.store`."""
+
+    path: Path
+
+    @property
+    def events_path(self) -> Path:
+        """The event log."""
+        return self.path / "events.jsonl"
+
+    # ── identity ─────────────────────────────────────────────────────────────────────────────
+
+    def manifest(self) -> dict[str, Any] | None:
+        """Return the manifest, None when the folder holds no run."""
+        file = self.path / "manifest.json"
+        return dict(store.read_json(file)) if file.is_file() else None
+
+    def difference(self, identity: Mapping[str, Any]) -> Difference | None:
+        """Return how the run in this folder differs from `identity`; None for the same or none."""
+        manifest = self.manifest()
+        return None if manifest is None else first_difference(manifest["identity"], identity)
+
+    def begin(self, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Start the run or go on with it; needs the run lock.
+
+        Raises:
+            UsageError: the folder holds another run, or files that are no run.
+        """
+        store.sweep(self.path)
+        if (difference := self.difference(identity)) is not None:
+            raise refuse(self.path, difference)
+        if self.manifest() is None:
+            self._refuse_strangers()
+            store.write_atomic(self.path / "spec.yaml", _yaml(identity["spec"]))
+            store.write_json(self.path / "manifest.json", {"identity": identity, **facts})
+        store.mend_events(self.events_path)
+        self.record("session")
+
+    def same_device(self, device: str) -> None:
+        """Record the device of this session.
+
+        Raises:
+            UsageError: an earlier session ran on another one; their numbers do not belong together.
+        """
+        before = self.events("device")
+        if before and before[0]["device"] != device:
+            raise refuse(
+                self.path, Difference(key="device", before=before[0]["device"], now=device)
+            )
+        self.record("device", device=device)
+
+    def _refuse_strangers(self) -> None:
+        known = {".lock", "events.jsonl", "spec.yaml"}
+        strangers = sorted(item.name for item in self.path.iterdir() if item.name not in known)
+        if strangers:
+            raise UsageError(
+                Problem(
+                    where=str(self.path),
+                    what="is not a run folder and not empty",
+                    found=", ".join(strangers[:3]),
+                    fix="Give a new folder with --out",
+                )
+            )
+
+    # ── units ────────────────────────────────────────────────────────────────────────────────
+
+    def commit(
+        self,
+        unit: str,
+        result: Mapping[str, Any],
+        predictions: Sequence[Prediction] = (),
+        files: Mapping[str, bytes] | None = None,
+    ) -> Unit:
+        """Commit one unit (`trials/<id>` or `measured/<id>`) and return it as it will be read."""
+        content = {RESULT: store.dump_json(result), **(files or {})}
+        if predictions:
+            lines = [store.dump_json(asdict(p), indent=None) for p in predictions]
+            content[PREDICTIONS] = b"".join(lines)
+        (self.path / unit).parent.mkdir(exist_ok=True)
+        store.commit_dir(self.path / unit, content)
+        self.record("committed", unit=unit, sha256=store.file_sha256(self._sums(unit)))
+        return _unit(content)
+
+    def read(self, unit: str) -> Unit | None:
+        """Return a committed unit, None when it is still to do.
+
+        Raises:
+            IntegrityError: a byte of it changed since.
+        """
+        if not self._sums(unit).parent.exists():
+            return None
+        return _unit(store.read_dir(self.path / unit))
+
+    def _sums(self, unit: str) -> Path:
+        return self.path / unit / store.MANIFEST
+
+    # ── events, board ────────────────────────────────────────────────────────────────────────
+
+    def record(self, event: str, **facts: Any) -> None:
+        """Append one event with the time."""
+        store.append_event(self.events_path, {"time": store.now(), "event": event, **facts})
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """Return every event of one kind."""
+        return [e for e in store.read_events(self.events_path) if e["event"] == event]
+
+    def finish(self, board: Mapping[str, Any]) -> None:
+        """Write the board and record its sum."""
+        data = store.dump_json(board)
+        store.write_atomic(self.path / "board.json", data)
+        self.record("finished", sha256=store.sha256(data))
+
+    def board(self) -> dict[str, Any] | None:
+        """Return the finished board, None when the run is not finished.
+
+        Raises:
+            IntegrityError: board.json is not the one the run wrote.
+        """
+        finished, file = self.events("finished"), self.path / "board.json"
+        if not finished or not file.is_file():
+            return None
+        found, expected = store.file_sha256(file), finished[-1]["sha256"]
+        if found != expected:
+            raise IntegrityError(
+                Problem(
+                    where=str(file),
+                    what="is not the board the run wrote",
+                    found=f"sha256 {found}",
+                    expected=f"sha256 {expected}",
+                    fix="Remove it; `savile run` writes it again from the committed units",
+                )
+            )
+        return dict(store.read_json(file))
+
+
+def _unit(files: Mapping[str, bytes]) -> Unit:
+    lines = files.get(PREDICTIONS, b"").splitlines()
+    return Unit(
+        result=json.loads(files[RESULT]),
+        predictions=tuple(Prediction(**json.loads(line)) for line in lines),
+        files=files,
+    )
+
+
+def _yaml(value: Any) -> bytes:
+    stream = io.BytesIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.dump(value, stream)
+    return stream.getvalue()

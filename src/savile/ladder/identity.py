@@ -1,0 +1,80 @@
+"""What a run is: spec, data, base model, code and library versions, and what differs between two.
+
+A folder is resumed only by the same run: a score measured half on one data set and half on another
+would be no score at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from savile.errors import Problem, UsageError
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn")
+"""Libraries whose version may change a number."""
+PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The first key in which two identities differ."""
+
+    key: str
+    before: Any
+    now: Any
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that may change a number, without importing the libraries."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def code_version(package: Path = PACKAGE) -> str:
+    """Return a hash over the names and bytes of the package's source files."""
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(file.relative_to(package).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def first_difference(before: Any, now: Any, key: str = "") -> Difference | None:
+    """Return the first leaf, in the order of the keys, in which two JSON values differ."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in sorted({*before, *now}, key=str):
+            inner = f"{key}.{name}" if key else str(name)
+            found = first_difference(before.get(name), now.get(name), inner)
+            if found is not None:
+                return found
+        return None
+    return None if before == now else Difference(key=key, before=before, now=now)
+
+
+def refuse(folder: Path, difference: Difference) -> UsageError:
+    """Return the error of a folder that holds another run, naming the first differing key."""
+    return UsageError(
+        Problem(
+            where=str(folder),
+            what=f"holds another run: `{difference.key}` differs",
+            found=_clip(difference.now),
+            expected=_clip(difference.before),
+            fix="Put the value back to go on with that run, or give a new folder with --out",
+        )
+    )
+
+
+def _clip(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

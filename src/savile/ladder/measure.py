@@ -1,0 +1,106 @@
+"""The sealed test: every technique answers the same rows, once, after everything is trained.
+
+Weights are read back from the committed trial, so what is measured is what can be exported.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import safetensors.torch
+
+from savile.ladder.bench import Bench
+from savile.ladder.folder import FRAME, WEIGHTS, Unit
+from savile.ladder.trial import Outcome, answers_of, does_not_fit, frame_from_json, guarded
+from savile.lm.model import LM
+from savile.meter import Meter
+from savile.predict import latency
+from savile.prompts.base import Frame
+from savile.spec import Candidate
+from savile.technique import build
+from savile.types import Example, Prediction
+
+LATENCY_ROWS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Customized:
+    """A committed trial ready to answer: its frame, and its weights when it has some."""
+
+    candidate: Candidate
+    frame: Frame
+    weights: bytes | None
+    max_new_tokens: int
+
+
+def customized(trial: Unit) -> Customized:
+    """Return what a committed trial needs to answer again."""
+    parts = trial.result["candidate"]
+    candidate = Candidate(
+        **{
+            **parts,
+            "prompts": tuple((name, settings) for name, settings in parts["prompts"]),
+            "delta": tuple(parts["delta"]) if parts["delta"] else None,
+            "objective": tuple(parts["objective"]) if parts["objective"] else None,
+            "needs": frozenset(parts["needs"]),
+        }
+    )
+    return Customized(
+        candidate=candidate,
+        frame=frame_from_json(trial.files[FRAME]),
+        weights=trial.files.get(WEIGHTS),
+        max_new_tokens=trial.result["max_new_tokens"],
+    )
+
+
+def measure(
+    bench: Bench, test: Sequence[Example], trial: Unit, on_passes: Callable[[float], None]
+) -> Outcome:
+    """Answer every test row with a committed trial; a technique that cannot gets a reason."""
+    started = time.perf_counter()
+    outcome = guarded(lambda: _measure(bench, test, customized(trial), on_passes))
+    spent = {"unit_seconds": time.perf_counter() - started}
+    return replace(outcome, result={**outcome.result, **spent})
+
+
+def _measure(
+    bench: Bench, test: Sequence[Example], ready: Customized, on_passes: Callable[[float], None]
+) -> Outcome:
+    with attached(bench.lm, ready):
+        if (reason := does_not_fit(bench.lm, ready.frame, test)) is not None:
+            return Outcome(result={"status": "not_run", "reason": reason})
+        with Meter(bench.lm) as meter:
+            predictions = answers_of(bench.lm, ready.frame, test, ready.max_new_tokens, on_passes)
+        check_rows(test, predictions)
+        p50, p95 = latency(
+            bench.lm, ready.frame, test[:LATENCY_ROWS], max_new_tokens=ready.max_new_tokens
+        )
+    result = {
+        "status": "ok",
+        "seconds": meter.seconds,
+        "peak_bytes": meter.peak_bytes,
+        "latency_p50_seconds": p50,
+        "latency_p95_seconds": p95,
+    }
+    return Outcome(result=result, predictions=predictions)
+
+
+@contextmanager
+def attached(lm: LM, ready: Customized) -> Iterator[None]:
+    """Put a trial's weights on the base while the block runs."""
+    delta = None if ready.weights is None else build(ready.candidate).delta
+    if delta is None or ready.weights is None:
+        yield
+        return
+    with delta.attach(lm, seed=0) as on_base:  # the seed's draw is replaced by the weights
+        on_base.load(safetensors.torch.load(ready.weights))
+        yield
+
+
+def check_rows(test: Sequence[Example], predictions: Sequence[Prediction]) -> None:
+    """Every technique answers exactly the same rows: a dropped row would favor who dropped it."""
+    if [p.id for p in predictions] != [e.id for e in test]:
+        raise AssertionError("a technique did not answer exactly the rows of the test")

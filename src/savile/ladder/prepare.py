@@ -1,0 +1,136 @@
+"""Before a run: data, candidates, identity and the folder it lives in. Nothing here needs a GPU.
+
+Without `--out` the folder is `runs/<task>`; when that holds another run, `runs/<task>-2` and so on,
+so that a finished board is never overwritten and the same command finds its own folder again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from savile import data
+from savile.data import Dataset
+from savile.errors import Problem, UsageError
+from savile.ladder import identity
+from savile.ladder.folder import RunFolder
+from savile.lm import load as bases
+from savile.spec import Candidate, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which candidates of the spec run: all of them, only some, or all but some."""
+
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def of(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Return the chosen candidates in the spec's order.
+
+        Raises:
+            UsageError: a name is on no candidate, or nothing is left.
+        """
+        names = [candidate.name for candidate in candidates]
+        wrong = [
+            self._unknown(name, names) for name in (*self.only, *self.skip) if name not in names
+        ]
+        if wrong:
+            raise UsageError(wrong)
+        kept = [
+            candidate
+            for candidate in candidates
+            if candidate.name not in self.skip and (not self.only or candidate.name in self.only)
+        ]
+        if not kept:
+            raise UsageError(Problem(where="--skip", what="leaves no technique to run"))
+        return tuple(kept)
+
+    def _unknown(self, name: str, names: Sequence[str]) -> Problem:
+        near = difflib.get_close_matches(name, names, n=1)
+        return Problem(
+            where="--only" if name in self.only else "--skip",
+            what="no technique of this spec has that name",
+            found=name,
+            expected=f"one of {', '.join(names)}",
+            fix=f"Did you mean {near[0]}?" if near else "",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A run that can start, or go on, or be read."""
+
+    spec: Spec
+    dataset: Dataset
+    candidates: tuple[Candidate, ...]
+    identity: Mapping[str, Any]
+    folder: RunFolder
+    facts: Mapping[str, Any]
+    """Machine, task and base, for the manifest."""
+    data_seconds: float = 0.0
+
+
+def prepare(spec: Spec, out: Path | None = None, choice: Choice | None = None) -> Prepared:
+    """Load the data, resolve the candidates, find the folder.
+
+    Raises:
+        DataError: the data cannot be used.
+        UsageError: the folder holds another run; a chosen technique does not exist.
+    """
+    choice = choice or Choice()
+    started = time.perf_counter()
+    dataset = data.load(spec)
+    data_seconds = time.perf_counter() - started
+    candidates = choice.of(spec.candidates(dataset.gives, len(dataset.train)))
+    what = {
+        "spec": spec.resolved(),
+        "choice": {key: list(names) for key, names in asdict(choice).items()},
+        "data": dict(dataset.hashes),
+        "base": bases.identity(spec.base, spec.folder),
+        "code": identity.code_version(),
+        "versions": identity.versions(),
+    }
+    folder = RunFolder(out) if out is not None else default_folder(spec.task, what)
+    if (difference := folder.difference(what)) is not None:
+        raise identity.refuse(folder.path, difference)
+    return Prepared(
+        spec=spec,
+        dataset=dataset,
+        candidates=candidates,
+        identity=what,
+        folder=folder,
+        facts={
+            "machine": machine(),
+            "task": spec.task,
+            "base": spec.base,
+            "base_folder": str(spec.folder.resolve()),
+        },
+        data_seconds=data_seconds,
+    )
+
+
+def default_folder(task: str, what: Mapping[str, Any], runs: Path | None = None) -> RunFolder:
+    """Return the first of runs/<task>, runs/<task>-2, ... that is free or holds this very run."""
+    runs = Path("runs") if runs is None else runs
+    for number in itertools.count(1):
+        folder = RunFolder(runs / (task if number == 1 else f"{task}-{number}"))
+        if folder.manifest() is None or folder.difference(what) is None:
+            return folder
+    raise AssertionError("itertools.count does not end")
+
+
+def machine() -> dict[str, Any]:
+    """Return what the timings were measured on."""
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+    }

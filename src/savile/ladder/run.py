@@ -1,0 +1,285 @@
+"""One run: data, plan, search and training on dev, the sealed test once, then board and verdict.
+
+Each unit of work is committed to the run folder before the next begins, and what follows is read
+back from there: a run that was killed at any moment goes on where it was, to the same board. The
+sealed test is opened when every technique is trained, and answers the same rows for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from savile import store
+from savile.errors import NothingWorkedError, Problem
+from savile.ladder import board, progress
+from savile.ladder.baselines import baselines
+from savile.ladder.bench import bench_of, load_base
+from savile.ladder.budget import make_plan
+from savile.ladder.clock import Clock
+from savile.ladder.folder import Unit, unit_id
+from savile.ladder.measure import measure
+from savile.ladder.plan import Cell, from_json, to_json
+from savile.ladder.prepare import Choice, Prepared, prepare
+from savile.ladder.progress import PASSES_TRAINED_ROW, Phase
+from savile.ladder.search import Found, search
+from savile.ladder.trial import Attempt, Outcome, run_trial
+from savile.ladder.verdict import verdict
+from savile.spec import Candidate, Spec
+from savile.types import Example
+
+SCHEMA_VERSION = 1
+Board = dict[str, Any]
+
+
+def run(
+    spec: Spec,
+    out: Path | None = None,
+    *,
+    choice: Choice | None = None,
+    on_progress: progress.Listener = progress.ignore,
+) -> Board:
+    """Measure every technique of `spec` and return the board document.
+
+    Args:
+        spec: a checked spec.
+        out: the run folder; an unfinished run of the same spec in it goes on.
+        choice: which of the spec's candidates run.
+        on_progress: told often; an exception it raises stops the run, which can go on later.
+
+    Raises:
+        NothingWorkedError: no technique has a score; the board is written all the same.
+    """
+    return execute(prepare(spec, out, choice), on_progress)
+
+
+def execute(prepared: Prepared, on_progress: progress.Listener = progress.ignore) -> Board:
+    """Do what is still to do in a prepared folder and return the board document."""
+    folder = prepared.folder
+    if folder.path.is_dir() and (finished := folder.board()) is not None:
+        return something_worked(finished)
+    with store.run_lock(folder.path):
+        folder.begin(prepared.identity, prepared.facts)
+        document = _Run(prepared, on_progress).result()
+        folder.finish(document)
+    return something_worked(document)
+
+
+def something_worked(document: Board) -> Board:
+    """Return the board document; raises NothingWorkedError when no technique has a score."""
+    techniques = [row for row in document["board"] if row["kind"] != "baseline"]
+    if not any(row["status"] == "ok" for row in techniques):
+        problems = [Problem(where=r["technique"], what=r["reason"] or "") for r in techniques]
+        raise NothingWorkedError(problems)
+    return document
+
+
+class _Run:
+    """A run in progress: the loaded base, the plan, the clock."""
+
+    def __init__(self, prepared: Prepared, listener: progress.Listener) -> None:
+        self.prepared = prepared
+        self.folder = prepared.folder
+        self.spec = prepared.spec
+        self.clock = Clock(data=prepared.data_seconds)
+        self.work = progress.Work(1.0, listener)
+        self.work.say("load", self.spec.base)
+        with self.clock.of("load"):
+            self.bench = bench_of(self.spec, prepared.dataset, load_base(self.spec))
+        self.folder.same_device(str(self.bench.lm.device))
+        self.cells = self._plan()
+        self.work.total = sum(self._passes(cell) for cell in self.cells) or 1.0
+
+    def result(self) -> Board:
+        """Do everything that is still to do; return the board document."""
+        candidates = {candidate.name: candidate for candidate in self.prepared.candidates}
+        stories = [self._trained(cell, candidates[cell.technique]) for cell in self.cells]
+        test = self._open_test()
+        return self._document([self._measured(story, test) for story in stories], test)
+
+    # ── plan ─────────────────────────────────────────────────────────────────────────────────
+
+    def _plan(self) -> tuple[Cell, ...]:
+        file = self.folder.path / "plan.json"
+        if not file.is_file():
+            self.work.say("plan", "the budget")
+            with self.clock.of("load"):
+                cells = make_plan(self.spec, self.prepared.candidates, self.bench, self._n_test)
+            store.write_json(file, to_json(cells))
+        return from_json(store.read_json(file))
+
+    @property
+    def _n_test(self) -> int:
+        return len(self.prepared.dataset.test)
+
+    def _passes(self, cell: Cell) -> float:
+        predicted = cell.seeds * (len(self.bench.dev) + self._n_test)
+        tried = len(cell.learning_rates) if cell.piece else 0
+        searched = tried * cell.piece if cell.seeds else 0
+        trained = searched + cell.seeds * cell.final_examples(tried)
+        return predicted + trained * PASSES_TRAINED_ROW
+
+    # ── training ─────────────────────────────────────────────────────────────────────────────
+
+    def _trained(self, cell: Cell, candidate: Candidate) -> board.Story:
+        story = board.Story(cell=cell, settings=settings_of(candidate))
+        if cell.reason is not None:
+            return story
+        found = Found(learning_rate=None)
+        if cell.kind == "tuned":
+            found = search(cell, lambda piece, rate: self._piece(candidate, cell, piece, rate))
+            story = replace(story, searched=found.results)
+            if found.learning_rate is None:
+                return story
+            story = replace(story, settings={**story.settings, **chosen(found)})
+        examples = cell.final_examples(len(found.results))
+        trials = [
+            self._final(candidate, index, examples, found.learning_rate)
+            for index in range(cell.seeds)
+        ]
+        return replace(story, trials=trials)
+
+    def _piece(
+        self, candidate: Candidate, cell: Cell, piece: int, rate: float
+    ) -> Mapping[str, Any]:
+        attempt = Attempt(
+            candidate=candidate,
+            seed_index=0,
+            learning_rate=rate,
+            examples=cell.piece,
+            search=True,
+            on_passes=self.work.at,
+        )
+        unit = f"trials/{unit_id(candidate.name, 0, piece)}"
+        label = f"{candidate.name}, learning rate {rate:g}"
+        passes = cell.piece * PASSES_TRAINED_ROW
+        done = self._unit("search", unit, label, passes, lambda: run_trial(self.bench, attempt))
+        return done.result
+
+    def _final(self, candidate: Candidate, index: int, examples: int, rate: float | None) -> Unit:
+        attempt = Attempt(
+            candidate=candidate,
+            seed_index=index,
+            learning_rate=rate or 0.0,
+            examples=examples,
+            on_passes=self.work.at,
+        )
+        unit = f"trials/{unit_id(candidate.name, index)}"
+        passes = examples * PASSES_TRAINED_ROW + len(self.bench.dev)
+        label = self._label(candidate.name, index)
+        phase: Phase = "train" if examples else "predict"
+        return self._unit(phase, unit, label, passes, lambda: run_trial(self.bench, attempt))
+
+    # ── the sealed test ──────────────────────────────────────────────────────────────────────
+
+    def _open_test(self) -> tuple[Example, ...]:
+        """Open the test; weights are frozen, so going on after a kill is not a second opening."""
+        self.work.say("predict", "the sealed test")
+        sealed = self.prepared.dataset.test
+        if not self.folder.events("test_opened"):
+            self.folder.record("test_opened", rows=self._n_test, ids_hash=sealed.ids_hash)
+        return sealed.open("every technique is trained")
+
+    def _measured(self, story: board.Story, test: Sequence[Example]) -> board.Story:
+        if story.trouble is not None or not story.trials:
+            return story
+        name = story.cell.technique
+        units = []
+        for index, trial in enumerate(story.trials):
+            unit, label = f"measured/{unit_id(name, index)}", self._label(name, index)
+            work = self._measuring(test, trial)
+            units.append(self._unit("predict", unit, label, len(test), work))
+        return replace(story, measured=units)
+
+    def _measuring(self, test: Sequence[Example], trial: Unit) -> Callable[[], Outcome]:
+        return lambda: measure(self.bench, test, trial, self.work.at)
+
+    # ── board ────────────────────────────────────────────────────────────────────────────────
+
+    def _document(self, stories: Sequence[board.Story], test: Sequence[Example]) -> Board:
+        self.work.say("done", "the board")
+        dataset, spec, frame = self.prepared.dataset, self.spec, self.bench.frame
+        scale = board.Scale(
+            metric=self.bench.metric,
+            test=test,
+            labels=frame.labels,
+            base_parameters=self.bench.lm.n_parameters,
+            prices=board.prices_of(spec, self.bench.lm.device.type),
+            seed=spec.seed,
+        )
+        lines = [
+            *(
+                board.line_of_baseline(one, len(dataset.train), scale)
+                for one in baselines(dataset.train, test, closed=bool(frame.labels))
+            ),
+            *(board.line_of(story, scale) for story in stories),
+        ]
+        compared = [line.measured for line in lines if line.measured is not None]
+        costs = {line.row.technique: board.cost_of(line.row) for line in lines}
+        said = verdict(compared, self.bench.metric, goal=spec.goal, seed=spec.seed, costs=costs)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "task": spec.task,
+            "base": spec.base,
+            "metric": spec.metric_name,
+            "n_test": len(test),
+            "seeds": spec.seeds,
+            "test_openings": len(self.folder.events("test_opened")),
+            "data": {
+                "train": len(dataset.train),
+                "dev": len(dataset.dev),
+                "test": len(test),
+                "fates": [dict(fate) for fate in dataset.fates],
+                "notes": [*dataset.notes, *dataset.warnings],
+            },
+            "board": [asdict(row) for row in board.ordered([line.row for line in lines])],
+            "verdict": asdict(said),
+            "seconds": self.clock.seconds(),
+            "machine": {**self.prepared.facts["machine"], "device": str(self.bench.lm.device)},
+            "versions": dict(self.prepared.identity["versions"]),
+        }
+
+    # ── units ────────────────────────────────────────────────────────────────────────────────
+
+    def _unit(
+        self, phase: Phase, unit: str, label: str, passes: float, work: Callable[[], Outcome]
+    ) -> Unit:
+        """Return a committed unit; run and commit it first when it is still to do."""
+        self.work.say(phase, label)
+        done, line = self.folder.read(unit), None
+        if done is None:
+            outcome = work()
+            done = self.folder.commit(unit, outcome.result, outcome.predictions, outcome.files)
+            line = f"{label}: {told(done.result)}"
+        else:
+            self.clock.earlier += done.result["unit_seconds"]
+        self.clock.add(phase, done.result["unit_seconds"])
+        self.work.finish(passes, line)
+        return done
+
+    def _label(self, technique: str, index: int) -> str:
+        return technique if self.spec.seeds == 1 else f"{technique}, seed {index}"
+
+
+def settings_of(candidate: Candidate) -> dict[str, Any]:
+    """Return the settings of every part, as the board shows them."""
+    parts = [*candidate.with_defaults, candidate.delta, candidate.objective]
+    return {name: dict(settings) for name, settings in filter(None, parts)}
+
+
+def chosen(found: Found) -> dict[str, Any]:
+    """Return the chosen learning rate, and the dev score of every rate that was tried."""
+    tried = {f"{r['learning_rate']:g}": r.get("dev_score") for r in found.results}
+    rate = {"learning_rate": found.learning_rate}
+    return {**rate, "learning_rates_tried": tried} if tried else rate
+
+
+def told(result: Mapping[str, Any]) -> str:
+    """Return what came out of a unit, for one line of progress."""
+    if result["status"] != "ok":
+        return f"{result['status']}: {result['reason']}"
+    seconds = f"{result['unit_seconds']:.1f} s"
+    score = result.get("dev_score")
+    return f"measured in {seconds}" if score is None else f"{score:.3f} on dev, {seconds}"

@@ -1,0 +1,264 @@
+"""One trial: a candidate with one seed, trained on train, judged on dev; the test is out of reach.
+
+A technique that cannot be run (its prompt does not fit, it diverges, memory runs out) gets a result
+with a status and a reason, and the others go on; a bug is not caught.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from savile import store
+from savile.deltas.base import Attached
+from savile.errors import InterruptedRun, SavileError
+from savile.ladder.bench import Bench
+from savile.ladder.folder import FRAME, WEIGHTS
+from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIONS
+from savile.ladder.progress import PASSES_TRAINED_ROW
+from savile.lm.model import LM
+from savile.meter import Meter
+from savile.objectives.base import Objective
+from savile.predict import answer_limit, predict
+from savile.prompts.base import Frame
+from savile.spec import Candidate
+from savile.technique import build
+from savile.train import Job, Plan, Progress, train
+from savile.types import Example, Prediction
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a trial leaves behind: a JSON result, answers on dev, files."""
+
+    result: Mapping[str, Any]
+    predictions: Sequence[Prediction] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A trial that is to be run."""
+
+    candidate: Candidate
+    seed_index: int
+    learning_rate: float = 0.0
+    """Peak learning rate of a tuned technique."""
+    examples: int = 0
+    """Presentations; 0 for a prompt."""
+    search: bool = False
+    """A search piece: judged on dev once, nothing of it is kept but its scores."""
+    on_passes: Callable[[float], None] = lambda passes: None
+    """Told how many row passes are done; may raise InterruptedRun."""
+
+
+def run_trial(bench: Bench, attempt: Attempt) -> Outcome:
+    """Run one trial; a technique that cannot be run comes back with its status and reason."""
+    with Meter(bench.lm) as meter:
+        outcome = guarded(lambda: _run(bench, attempt))
+    spent = {"unit_seconds": meter.seconds, "peak_bytes": meter.peak_bytes}
+    asked = {
+        "technique": attempt.candidate.name,
+        "candidate": candidate_json(attempt.candidate),
+        "seed_index": attempt.seed_index,
+        "learning_rate": attempt.learning_rate,
+    }
+    return Outcome(
+        result={**asked, **outcome.result, **spent},
+        predictions=outcome.predictions,
+        files=outcome.files,
+    )
+
+
+def guarded(work: Callable[[], Outcome]) -> Outcome:
+    """Turn an error of a technique into a result; signals, bugs and full disks go through."""
+    try:
+        return work()
+    except InterruptedRun:
+        raise
+    except SavileError as error:
+        return _failed("failed", str(error))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return _failed("failed", f"out of memory: {_first_line(error)}")
+    except RuntimeError as error:
+        if any(words in str(error).lower() for words in OUT_OF_MEMORY):
+            return _failed("failed", f"out of memory: {_first_line(error)}")
+        raise
+
+
+def does_not_fit(lm: LM, frame: Frame, examples: Sequence[Example]) -> str | None:
+    """Return why some row's prompt and answer exceed the context, None when all fit."""
+    longest = 0
+    for example in examples:
+        prompt = len(lm.encode_prompt(frame.messages(example)))
+        longest = max(longest, prompt + len(lm.encode_completion(frame.target(example))))
+    longest += lm.root_tokens
+    if longest <= lm.context:
+        return None
+    return f"prompt and answer need {longest:,} tokens, the model's context is {lm.context:,}"
+
+
+def candidate_json(candidate: Candidate) -> dict[str, Any]:
+    """Return a candidate as JSON values."""
+    return {**asdict(candidate), "needs": sorted(candidate.needs)}
+
+
+def frame_json(frame: Frame) -> bytes:
+    """Return the frame as the bytes of frame.json: the whole prompt of a technique."""
+    return store.dump_json(asdict(frame))
+
+
+def frame_from_json(data: bytes) -> Frame:
+    """Return the frame that `frame_json` wrote."""
+    fields = json.loads(data)
+    shown = [
+        Example(**{**e, "references": tuple(e["references"])}) for e in fields["demonstrations"]
+    ]
+    fields |= {"demonstrations": tuple(shown), "labels": tuple(fields["labels"])}
+    return Frame(**fields)
+
+
+def _run(bench: Bench, attempt: Attempt) -> Outcome:
+    technique = build(attempt.candidate)
+    seed = bench.seed_of(attempt.seed_index, "prompt")
+    frame = technique.frame(bench.frame, bench.train, seed)
+    if technique.delta is None or technique.objective is None:
+        return _prompted(bench, attempt, frame)
+    torch.manual_seed(bench.seed_of(attempt.seed_index, "torch"))
+    with technique.delta.attach(bench.lm, bench.seed_of(attempt.seed_index, "delta")) as attached:
+        return _tuned(bench, attempt, technique.objective, frame, attached)
+
+
+def _prompted(bench: Bench, attempt: Attempt, frame: Frame) -> Outcome:
+    if (reason := does_not_fit(bench.lm, frame, bench.dev)) is not None:
+        return _failed("not_run", reason)
+    limit = answer_limit(bench.lm, frame, bench.train)
+    predictions = _dev_answers(bench, attempt, frame, limit, 0.0)
+    shown = frame_json(frame)
+    result = {
+        "status": "ok",
+        "dev_score": _score(bench, frame, predictions),
+        "max_new_tokens": limit,
+        "labels_used": len(frame.demonstrations),
+        "artifact_bytes": len(shown),
+    }
+    return Outcome(result=result, predictions=predictions, files={FRAME: shown})
+
+
+def _tuned(
+    bench: Bench, attempt: Attempt, objective: Objective, frame: Frame, attached: Attached
+) -> Outcome:
+    rows = [*bench.train, *bench.dev]
+    if (reason := does_not_fit(bench.lm, frame, rows)) is not None:
+        return _failed("not_run", reason)
+    plan = Plan(
+        learning_rate=attempt.learning_rate,
+        examples=attempt.examples,
+        batch_size=BATCH_SIZE,
+        evaluations=SEARCH_EVALUATIONS if attempt.search else DEFAULT_EVALUATIONS,
+    )
+    job = Job(
+        lm=bench.lm,
+        objective=objective,
+        frame=frame,
+        train=bench.train,
+        dev=bench.dev,
+        metric=bench.metric,
+        plan=plan,
+        seed=bench.seed_of(attempt.seed_index, "train"),
+        max_new_tokens=answer_limit(bench.lm, frame, bench.train),
+    )
+
+    def hear(progress: Progress) -> None:
+        attempt.on_passes(progress.examples * PASSES_TRAINED_ROW)
+
+    trained = train(job, attached, on_progress=hear)
+    result = {
+        "status": trained.status,
+        "reason": trained.reason,
+        "dev_score": trained.dev_score,
+        "dev_loss": trained.dev_loss,
+        "examples": trained.examples,
+        "steps": trained.steps,
+        "tokens": trained.tokens,
+        "flops": trained.flops,
+        "train_seconds": trained.seconds,
+        "history": trained.history,
+    }
+    result = finite(result)
+    if attempt.search or trained.status != "ok":
+        return Outcome(result=result)
+    weights = safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in attached.state().items()}
+    )
+    result |= {
+        "max_new_tokens": job.max_new_tokens,
+        "labels_used": len(bench.train),
+        "artifact_bytes": len(weights),
+        "trainable_parameters": sum(p.numel() for p in attached.parameters().values()),
+    }
+    predictions = _dev_answers(
+        bench, attempt, frame, job.max_new_tokens, trained.examples * PASSES_TRAINED_ROW
+    )
+    return Outcome(
+        result=result, predictions=predictions, files={FRAME: frame_json(frame), WEIGHTS: weights}
+    )
+
+
+def _dev_answers(
+    bench: Bench, attempt: Attempt, frame: Frame, limit: int, passes: float
+) -> list[Prediction]:
+    return answers_of(
+        bench.lm, frame, bench.dev, limit, lambda done: attempt.on_passes(passes + done)
+    )
+
+
+def answers_of(
+    lm: LM,
+    frame: Frame,
+    examples: Sequence[Example],
+    max_new_tokens: int,
+    on_passes: Callable[[float], None] = lambda passes: None,
+) -> list[Prediction]:
+    """Return the answers to `examples` with whatever is attached, telling how many are done."""
+    done = 0
+
+    def hear(rows: int) -> None:
+        nonlocal done
+        done += rows
+        on_passes(done)
+
+    return predict(lm, frame, examples, max_new_tokens=max_new_tokens, on_rows=hear)
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with None for every number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return value
+
+
+def _score(bench: Bench, frame: Frame, predictions: Sequence[Prediction]) -> float:
+    answers = [prediction.answer for prediction in predictions]
+    references = [example.accepted for example in bench.dev]
+    return bench.metric.score(answers, references, frame.labels)
+
+
+def _failed(status: str, reason: str) -> Outcome:
+    return Outcome(result={"status": status, "reason": reason})
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:200]

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+from savile.errors import UsageError
+from savile.ladder.identity import Difference, code_version, first_difference, refuse, versions
+
+
+def test_the_first_differing_leaf_is_named() -> None:
+    before = {"spec": {"seed": 0, "budget": {"search": 3}}, "base": "abc"}
+    now = {"spec": {"seed": 0, "budget": {"search": 5}}, "base": "abc"}
+    assert first_difference(before, before) is None
+    assert first_difference(before, now) == Difference(key="spec.budget.search", before=3, now=5)
+
+
+def test_a_key_that_came_or_went_is_a_difference() -> None:
+    found = first_difference({"data": {"a": "1"}}, {"data": {"a": "1", "b": "2"}})
+    assert found == Difference(key="data.b", before=None, now="2")
+
+
+def test_the_error_says_both_values() -> None:
+    error = refuse(Path("run"), Difference(key="spec.seed", before=0, now=1))
+    assert isinstance(error, UsageError)
+    assert "run: holds another run: `spec.seed` differs; found 1; expected 0" in str(error)
+
+
+def test_the_code_version_follows_names_and_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    first = code_version(tmp_path)
+    assert code_version(tmp_path) == first
+    (tmp_path / "a.py").write_text("x = 2\n")
+    second = code_version(tmp_path)
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    assert len({first, second, code_version(tmp_path)}) == 3
+
+
+def test_versions_name_the_libraries_that_change_numbers() -> None:
+    assert {"python", "torch", "transformers", "numpy"} <= set(versions())
