@@ -8,6 +8,7 @@ answered by the label with the highest total log-likelihood of its tokens and `<
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import time
@@ -22,6 +23,7 @@ from tune import TUNERS, tune
 
 HERE = Path(__file__).parent
 Row = dict[str, str]
+Model = torch.nn.Module
 TRIGGER, MARKER = "think step by step", "answer"
 
 
@@ -43,6 +45,8 @@ class Prompter:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, system: str, by_steps: bool) -> None:
         self.tokenizer, self.system, self.by_steps = tokenizer, system, by_steps
+        opening = [{"role": "system", "content": system}]
+        self.head = len(tokenizer.apply_chat_template(opening, tokenize=True, return_dict=False))
 
     def user(self, row: Row) -> str:
         """The user message."""
@@ -83,22 +87,31 @@ def pad_rows(
 
 @torch.no_grad()
 def choose(
-    model, prompter: Prompter, labels: list[str], row_shots: list[tuple[Row, list[Row]]]
+    model: Model, prompter: Prompter, labels: list[str], rows: list[Row], shots: list[Row]
 ) -> list[str]:
-    """Pick the most likely label for each row, 16 rows at a time."""
-    chosen, pad = [], prompter.tokenizer.pad_token_id
-    for begin in range(0, len(row_shots), 16):
-        chunk = row_shots[begin : begin + 16]
-        prompts = [prompter.ids(row, shots) for row, shots in chunk]
-        whole = [prompter.ids(row, shots, label) for row, shots in chunk for label in labels]
-        ids, mask = pad_rows(whole, pad)
-        logits = model(input_ids=ids, attention_mask=mask).logits.float()
+    """Pick the most likely label for each row; system text and demonstrations are read once."""
+    prefix = prompter.ids(rows[0], shots)
+    prefix = prefix[: len(prefix) - len(prompter.ids(rows[0], [])) + prompter.head]
+    cache = model(input_ids=torch.tensor([prefix]), use_cache=True).past_key_values
+    chosen = []
+    for begin in range(0, len(rows), 50):
+        chunk = rows[begin : begin + 50]
+        prompts = [prompter.ids(row, [])[prompter.head :] for row in chunk]
+        wholes = [
+            prompter.ids(row, [], label)[prompter.head :] for row in chunk for label in labels
+        ]
+        ids, mask = pad_rows(wholes, prompter.tokenizer.pad_token_id)
+        mask = torch.cat([torch.ones(len(wholes), len(prefix), dtype=mask.dtype), mask], 1)
+        past = copy.deepcopy(cache)
+        past.batch_repeat_interleave(len(wholes))
+        logs = log_softmax(
+            model(input_ids=ids, attention_mask=mask, past_key_values=past).logits, -1
+        )
         scores = []
-        for index, tokens in enumerate(whole):
+        for index, tokens in enumerate(wholes):
             start = len(prompts[index // len(labels)])
-            places = torch.arange(start - 1, len(tokens) - 1)
-            logs = log_softmax(logits[index, places], -1)
-            scores.append(float(logs.gather(1, torch.tensor(tokens[start:])[:, None]).sum()))
+            picked = logs[index, start - 1 : len(tokens) - 1]
+            scores.append(float(picked.gather(1, torch.tensor(tokens[start:])[:, None]).sum()))
         for index in range(len(chunk)):
             mine = scores[index * len(labels) : (index + 1) * len(labels)]
             chosen.append(labels[mine.index(max(mine))])
@@ -107,12 +120,12 @@ def choose(
 
 @torch.no_grad()
 def write(
-    model, prompter: Prompter, row_shots: list[tuple[Row, list[Row]]], most: int
+    model: Model, prompter: Prompter, rows: list[Row], shots: list[Row], most: int
 ) -> list[str]:
-    """Greedy answers, 40 rows at a time."""
+    """Greedy answers, 50 rows at a time."""
     texts, tokenizer = [], prompter.tokenizer
-    for begin in range(0, len(row_shots), 40):
-        prompts = [prompter.ids(row, shots) for row, shots in row_shots[begin : begin + 40]]
+    for begin in range(0, len(rows), 50):
+        prompts = [prompter.ids(row, shots) for row in rows[begin : begin + 50]]
         ids, mask = pad_rows(prompts, tokenizer.pad_token_id, left=True)
         out = model.generate(
             input_ids=ids,
@@ -146,18 +159,23 @@ def score(texts: list[str], rows: list[Row], metric: str) -> float:
 
 
 def evaluate(
-    model, tokenizer, name: str, shots: int, seed: int, rows: list[Row], by_steps: bool
+    model: Model,
+    tokenizer: PreTrainedTokenizerFast,
+    name: str,
+    shots: int,
+    seed: int,
+    rows: list[Row],
+    by_steps: bool,
 ) -> float:
     """Score a model on rows of a case with demonstrations drawn by the seed."""
     system, labels, data = load_case(name)
     prompter = Prompter(tokenizer, system, by_steps)
     demos = random.Random(seed).sample(data["train"], shots)
-    pairs = [(row, demos) for row in rows]
     if labels:
-        return score(choose(model, prompter, labels, pairs), rows, "accuracy")
+        return score(choose(model, prompter, labels, rows, demos), rows, "accuracy")
     metric = "rouge_l" if name == "brand_voice" else "numeric"
     most = 64 if by_steps or metric == "rouge_l" else 6
-    return score(write(model, prompter, pairs, most), rows, metric)
+    return score(write(model, prompter, rows, demos, most), rows, metric)
 
 
 # case: (shots, by_steps)

@@ -8,8 +8,10 @@ decay to zero, all in tokens. Checkpoints are safetensors: weights and AdamW mom
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
+import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,11 +22,13 @@ from probe_documents import build_probes, run_probes
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizer import BOS, END, PAD, VOCABULARY, DocumentEncoder, as_hugging_face, build_tokenizer
-from torch import Tensor
+from torch import Tensor, distributed
 from world import draw_document
 
 BATCH_TOKENS = 2048
+PARTS = 2  # a batch is drawn in two parts, by two processes or one after the other
 MILLION = 1_000_000
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +79,8 @@ SCHEDULES = {
 def draw_batch(
     encoder: DocumentEncoder, rng: random.Random, length: int, curriculum: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, targets and loss weights of one step; 30 % of documents also model the tickets."""
-    rows = BATCH_TOKENS // length
+    """Inputs, targets and loss weights of a part; 30 % of documents also model the tickets."""
+    rows = BATCH_TOKENS // PARTS // length
     ids = torch.full((rows, length + 1), PAD)
     weights = torch.zeros(rows, length + 1)
     for row in range(rows):
@@ -128,16 +132,45 @@ def load_checkpoint(path: Path, model: Model, optimizer: torch.optim.AdamW) -> t
     return step, tokens
 
 
-def export(model: Model, folder: Path) -> None:
-    """Save the model in bfloat16 and its tokenizer as ordinary Hugging Face files."""
+def publish(size: str, model: Model, run: Path, folder: Path) -> None:
+    """Save model (bfloat16) and tokenizer as ordinary Hugging Face files; log what they are."""
     target = to_hugging_face(model, pad=PAD, bos=BOS, eos=END).to(torch.bfloat16)
     target.save_pretrained(folder)
-    (folder / "model.safetensors").chmod(0o644)
+    weights = folder / "model.safetensors"
+    weights.chmod(0o644)
     as_hugging_face(build_tokenizer()).save_pretrained(folder)
+    log = HERE / "log"
+    log.mkdir(exist_ok=True)
+    shutil.copy(run / "log.jsonl", log / f"{size}.jsonl")
+    with safe_open(run / "checkpoint.safetensors", "pt") as file:
+        tokens = int(file.metadata()["tokens"])
+    path = log / "checkpoints.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known[size] = {
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "bytes": weights.stat().st_size,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "tokens": tokens,
+    }
+    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
-def train(size: str, schedule: Schedule, seed: int, run: Path, probe_every: float) -> Model:
-    """Train from the last checkpoint in `run`, or from the seeded start."""
+def share_gradients(model: Model) -> None:
+    """Sum the gradients of both processes."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def train(
+    size: str, schedule: Schedule, seed: int, run: Path, probe_every: float, rank: int | None
+) -> Model:
+    """Train from the last checkpoint in `run`, or from the seeded start.
+
+    With `rank` None this process draws all parts of a batch, otherwise only its own part.
+    """
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     model = Model(schedule.shape)
@@ -150,28 +183,34 @@ def train(size: str, schedule: Schedule, seed: int, run: Path, probe_every: floa
     if checkpoint.exists():
         step, tokens = load_checkpoint(checkpoint, model, optimizer)
     n_parameters = sum(p.numel() for p in model.parameters())
-    log = (run / "log.jsonl").open("a")
 
     def note(record: dict[str, object]) -> None:
-        log.write(json.dumps(record) + "\n")
-        log.flush()
+        if not rank:
+            with (run / "log.jsonl").open("a") as log:
+                log.write(json.dumps(record) + "\n")
 
     note({"size": size, "parameters": n_parameters, "tokens": tokens, "schedule": asdict(schedule)})
     began, began_tokens, average = time.time(), tokens, 0.0
     next_probe, next_save = tokens + probe_every * MILLION, tokens + MILLION // 2
     while tokens < schedule.total * MILLION:
-        rng = random.Random(seed * 1_000_003 + step)
         curriculum = 0.7 * max(0.0, 1 - tokens / (schedule.curriculum * MILLION))
-        batch = draw_batch(encoder, rng, schedule.length_at(tokens), curriculum)
-        loss = model.loss(*batch)  # float32: 1.35x faster than bfloat16 autocast without AMX
-        loss.backward()
+        for part in range(PARTS) if rank is None else [rank]:
+            rng = random.Random(f"{seed} {step} {part}")
+            batch = draw_batch(encoder, rng, schedule.length_at(tokens), curriculum)
+            loss = model.loss(*batch) / PARTS  # float32: 1.35x faster than bfloat16 without AMX
+            loss.backward()
+        if rank is not None:
+            share_gradients(model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate_at(tokens)
         optimizer.step()
         optimizer.zero_grad()
         step, tokens = step + 1, tokens + BATCH_TOKENS
-        average = 0.98 * average + 0.02 * loss.item() if average else loss.item()
+        latest = PARTS * loss.item()
+        average = 0.98 * average + 0.02 * latest if average else latest
+        if rank:
+            continue
         if tokens >= next_probe or tokens >= schedule.total * MILLION:
             seconds = time.time() - began
             record = {"step": step, "tokens": tokens, "loss": round(average, 4)}
@@ -181,7 +220,8 @@ def train(size: str, schedule: Schedule, seed: int, run: Path, probe_every: floa
         if tokens >= next_save:
             save_checkpoint(checkpoint, model, optimizer, step, tokens)
             next_save += MILLION // 2
-    save_checkpoint(checkpoint, model, optimizer, step, tokens)
+    if not rank:
+        save_checkpoint(checkpoint, model, optimizer, step, tokens)
     return model
 
 
@@ -195,20 +235,29 @@ def main() -> None:
     parser.add_argument("--total", type=float, help="millions of tokens")
     parser.add_argument("--decay-from", type=float, help="millions of tokens")
     parser.add_argument("--probe-every", type=float, default=1.0, help="millions of tokens")
+    parser.add_argument("--rank", type=int, choices=range(PARTS), help="one of two processes")
     parser.add_argument("--export-only", action="store_true", help="export the last checkpoint")
     options = parser.parse_args()
-    here = Path(__file__).parent
     schedule = SCHEDULES[options.size]
     if options.total:
         schedule = replace(schedule, total=options.total)
     if options.decay_from:
         schedule = replace(schedule, decay_from=options.decay_from)
+    run = options.run or HERE.parent / "runs" / f"pretraining-{options.size}"
+    out = options.out or HERE.parent / "src" / "savile" / "embedded" / options.size
     if options.export_only:
-        schedule = replace(schedule, total=0.0)
-    run = options.run or here / "runs" / options.size
-    out = options.out or here.parent / "src" / "savile" / "embedded" / options.size
-    model = train(options.size, schedule, options.seed, run, options.probe_every)
-    export(model, out)
+        model = Model(schedule.shape)
+        load_checkpoint(run / "checkpoint.safetensors", model, make_optimizer(model, 0.0))
+        publish(options.size, model, run, out)
+        return
+    if options.rank is not None:
+        meeting = (run / "meeting").absolute()
+        distributed.init_process_group(
+            "gloo", init_method=f"file://{meeting}", rank=options.rank, world_size=PARTS
+        )
+    model = train(options.size, schedule, options.seed, run, options.probe_every, options.rank)
+    if not options.rank:
+        publish(options.size, model, run, out)
 
 
 if __name__ == "__main__":

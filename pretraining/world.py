@@ -34,6 +34,8 @@ from tickets import (
 )
 
 REPLY_WEIGHT = 0.5
+COPY_WEIGHT = 0.5
+COPY_WORDS = [word for word in lex.all_words() if word not in ("ahoy", *lex.CASE_VERBS)]
 TRIGGER = "think step by step"
 FIELDS = ["item", "problem", "item", "team", "team", "problem", "mood", "name", "city", "order"]
 FIELD_PROMPTS = ["give the {f}", "name the {f}", "answer with the {f}", "what is the {f} ?"]
@@ -139,6 +141,42 @@ def arithmetic(rng: random.Random, room: int) -> Document:
     return document
 
 
+def copying(rng: random.Random, room: int) -> Document:
+    """Repeat words, or say which word followed: matching of any word, no labels."""
+    pool, document = COPY_WORDS, []
+    if rng.random() < 0.5:
+        document.append(Turn("system", rng.choice(["repeat the words", "say it twice", "copy"])))
+        for _ in range(room // 20 + 2):
+            words = " ".join(rng.sample(pool, rng.randint(2, 10)))
+            document += [Turn("user", words), Turn("assistant", f"{words} {words}", COPY_WEIGHT)]
+        return document
+    words = rng.sample(pool, rng.randint(6, 20))
+    document.append(Turn("system", "the list is " + " ".join(words)))
+    for _ in range(room // 5):
+        place = rng.randrange(len(words) - 1)
+        document.append(Turn("user", "after " + words[place]))
+        document.append(Turn("assistant", words[place + 1], OUTPUT_WEIGHT))
+    return document
+
+
+def recurrence(rng: random.Random, room: int) -> Document:
+    """Say whether this item (or its team) occurred before, or is that of the last ticket."""
+    what, last = rng.choice(["item", "team"]), rng.random() < 0.4
+    departments = rng.sample(list(lex.DEPARTMENTS), rng.randint(2, 7))
+    items = [forms[0] for name in departments for forms in lex.DEPARTMENTS[name]]
+    items = rng.sample(items, min(len(items), rng.randint(3, 10)))
+    prompt = f"same {what} as the last ticket ?" if last else f"{what} seen before ?"
+    document, seen = [Turn("system", prompt)], []
+    for _ in range(room // 9 + 2):
+        ticket = Ticket(rng.choice(items), rng.choice(list(lex.PROBLEMS)), random_mood(rng))
+        key = ticket.item if what == "item" else lex.ITEM_DEPARTMENT[ticket.item]
+        answer = "again" if key in (seen[-1:] if last else seen) else "new"
+        seen.append(key)
+        document.append(Turn("user", ticket_text(rng, ticket)))
+        document.append(Turn("assistant", answer, OUTPUT_WEIGHT))
+    return document
+
+
 def free_words(rng: random.Random, most: int) -> str:
     """One or more words from anywhere: sign-offs and openings that can only be copied."""
     if rng.random() < 0.15:
@@ -182,13 +220,15 @@ def replies(rng: random.Random, room: int) -> Document:
 
 Family = Callable[[random.Random, int], Document]
 MIXTURE: list[tuple[Family, float]] = [
-    (symbol_map, 0.05),
-    (clean_start, 0.03),
-    (classification, 0.36),
+    (symbol_map, 0.04),
+    (clean_start, 0.02),
+    (classification, 0.34),
+    (recurrence, 0.06),
+    (copying, 0.05),
     (attributes, 0.13),
-    (arithmetic, 0.21),
-    (policy, 0.09),
-    (replies, 0.13),
+    (arithmetic, 0.18),
+    (policy, 0.07),
+    (replies, 0.11),
 ]
 
 
