@@ -105,6 +105,8 @@ class Delta(ABC):
     }
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ("parameters",)
+    starts_as_base: ClassVar[bool] = True
+    """Whether the model computes as the base does until the first step."""
 
     learning_rate: float | None
     """Peak learning rate; None starts the search from `default_rate`."""

@@ -35,6 +35,7 @@ KEY: Final = "prompt_embeddings"
 class PromptTuning(Delta):
     """Soft prompt vectors before the input."""
 
+    starts_as_base: ClassVar[bool] = False
     rate_share: ClassVar[float] = 0.3
     """Default learning rate as a share of the embedding's root mean square (measured:
     docs/log.md)."""

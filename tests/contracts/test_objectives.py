@@ -1,0 +1,127 @@
+"""What every objective that learns from pairs promises, over every file of `objectives/`."""
+
+import itertools
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from savile import registry
+from savile.deltas.full import Full
+from savile.lm.model import LM
+from savile.lm.tree import Tree
+from savile.objectives.base import Batch, Encoded, Objective, TrainingData
+from tests import tiny
+
+FROM_PAIRS = {"pairs", "parameters"}
+NAMES = sorted(
+    name for name, part in registry.parts("objectives").items() if set(part.needs) <= FROM_PAIRS
+)
+
+
+@pytest.fixture(params=NAMES)
+def objective(request: pytest.FixtureRequest) -> Objective:
+    made: Objective = registry.load("objectives", request.param)()
+    return made
+
+
+def data(tokens_per_tree: int = 4096, batch_size: int = 6) -> TrainingData:
+    rng = random.Random(4)
+    stem = [1, *range(30, 40)]
+    rows = [
+        Encoded(
+            [*stem, *rng.choices(range(40, 60), k=rng.randint(1, 9))],
+            [*rng.choices(range(60, 80), k=rng.randint(1, 5)), 4],
+        )
+        for _ in range(9)
+    ]
+    return TrainingData(rows=rows, batch_size=batch_size, tokens_per_tree=tokens_per_tree)
+
+
+def steps(objective: Objective, lm: LM, given: TrainingData, n: int) -> list[Sequence[Batch]]:
+    return list(itertools.islice(objective.batches(given, lm, random.Random(1)), n))
+
+
+def test_the_same_generator_gives_the_same_batches(objective: Objective) -> None:
+    lm = tiny.lm("llama")
+    first, second = (steps(objective, lm, data(), 4) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        for x, y in zip(a, b, strict=True):
+            assert np.array_equal(x.tree.tokens, y.tree.tokens)
+            assert np.array_equal(x.tree.targets.token, y.tree.targets.token)
+            assert (x.share, x.examples) == (y.share, y.examples)
+
+
+def test_the_shares_of_a_step_add_up(objective: Objective) -> None:
+    lm, given = tiny.lm("llama"), data(tokens_per_tree=40, batch_size=3)
+    for step in steps(objective, lm, given, 6):
+        assert sum(batch.examples for batch in step) == 3
+        assert sum(batch.share for batch in step) == pytest.approx(1.0)
+        assert len(step) > 1
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_accumulation_changes_no_gradient(objective: Objective, family: str) -> None:
+    lm = tiny.lm(family)
+    found: list[tuple[float, dict[str, Tensor]]] = []
+    for tokens_per_tree in (1, 60, 10_000):
+        step = steps(objective, lm, data(tokens_per_tree), 1)[0]
+        with Full().attach(lm, 0) as attached:
+            total = 0.0
+            for batch in step:
+                loss, _ = objective.loss(lm, batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach())
+            gradients = {
+                k: p.grad.clone() for k, p in attached.parameters().items() if p.grad is not None
+            }
+            found.append((total, gradients))
+    (total, wanted), *others = found
+    for other, gradients in others:
+        assert other == pytest.approx(total, rel=1e-5)
+        for name, gradient in wanted.items():
+            assert float((gradients[name] - gradient).norm()) <= 1e-5 * float(gradient.norm()), name
+
+
+class _Fixed:
+    """Stands for a model's logits: one leaf tensor over all nodes of the tree."""
+
+    def __init__(self, lm: LM, tree: Tree, size: float) -> None:
+        rng = torch.Generator().manual_seed(0)
+        signs = torch.randint(2, (len(tree), tiny.VOCABULARY), generator=rng) * 2.0 - 1
+        self.leaf = (signs * size).requires_grad_()
+        self.used: set[int] = set()
+        lm.logits = self.logits  # type: ignore[method-assign, assignment]
+
+    def logits(self, tree: Tree, nodes: np.ndarray, layout: object = None) -> Tensor:
+        self.used.update(int(n) for n in nodes)
+        return self.leaf[torch.as_tensor(nodes)]
+
+
+def test_it_is_finite_at_huge_logits(objective: Objective) -> None:
+    lm = tiny.lm("llama")
+    batch = steps(objective, lm, data(), 1)[0][0]
+    fixed = _Fixed(lm, batch.tree, 50.0)
+    loss, _ = objective.loss(lm, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert bool(torch.isfinite(loss))
+    assert fixed.leaf.grad is not None
+    assert bool(torch.isfinite(fixed.leaf.grad).all())
+
+
+def test_prompt_tokens_give_no_gradient(objective: Objective) -> None:
+    lm = tiny.lm("llama")
+    given = data()
+    batch = steps(objective, lm, given, 1)[0][0]
+    fixed = _Fixed(lm, batch.tree, 1.0)
+    objective.loss(lm, batch)[0].backward()  # type: ignore[no-untyped-call]
+    assert fixed.leaf.grad is not None
+    with_gradient = set(torch.nonzero(fixed.leaf.grad.any(-1)).flatten().tolist())
+    predicting = set(batch.tree.targets.source.tolist())
+    assert with_gradient <= predicting
+    assert len(predicting) < len(batch.tree)
+    last = min(len(row.prompt) for row in given.rows) - 1  # nothing before a prompt's last token
+    assert all(batch.tree.depth[node] >= last for node in with_gradient)

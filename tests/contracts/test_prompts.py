@@ -1,0 +1,108 @@
+"""What every prompt promises, run over every file of `prompts/` by discovery."""
+
+import random
+from dataclasses import MISSING, fields
+
+import pytest
+
+from savile import registry
+from savile.prompts.base import Frame, Prompt
+from savile.train import encode
+from savile.types import Example
+from tests import tiny
+
+NAMES = sorted(registry.parts("prompts"))
+FRAME = Frame(
+    instruction="Name the color.", system="You are terse.", labels=("red", "green", "blue")
+)
+TRAIN = [
+    Example(
+        id=f"t{i:02}",
+        input=f"thing {i}",
+        output=FRAME.labels[i % 3],
+        rationale=f"Thing {i} leaves {i % 3}.",
+    )
+    for i in range(24)
+]
+QUESTION = Example(id="q", input="thing 99", output="red")
+
+
+@pytest.fixture(params=NAMES)
+def prompt(request: pytest.FixtureRequest) -> Prompt:
+    made: Prompt = registry.load("prompts", request.param)()
+    return made
+
+
+def fold(prompt: Prompt, seed: int, train: list[Example] = TRAIN) -> Frame:
+    return prompt.fit(FRAME, train, random.Random(seed))
+
+
+def test_the_seed_decides_and_the_order_of_rows_does_not(prompt: Prompt) -> None:
+    assert fold(prompt, 1) == fold(prompt, 1)
+    assert fold(prompt, 1) == fold(prompt, 1, TRAIN[::-1])
+    assert (len({str(fold(prompt, seed)) for seed in range(8)}) > 1) is type(prompt).stochastic
+
+
+def test_rendering_twice_gives_the_same_bytes(prompt: Prompt) -> None:
+    lm = tiny.lm("llama")
+    first, second = (fold(prompt, 2).messages(QUESTION) for _ in range(2))
+    assert first == second
+    assert lm.encode_prompt(first) == lm.encode_prompt(second)
+
+
+def test_the_given_frame_stays_as_it_was(prompt: Prompt) -> None:
+    before = str(FRAME)
+    fold(prompt, 0)
+    assert str(FRAME) == before
+
+
+def test_demonstrations_are_training_rows(prompt: Prompt) -> None:
+    shown = fold(prompt, 3).demonstrations
+    assert set(shown) <= set(TRAIN)
+    assert len({example.id for example in shown}) == len(shown)
+
+
+def test_a_row_is_never_trained_on_beside_itself(prompt: Prompt) -> None:
+    lm, frame = tiny.lm("llama"), fold(prompt, 3)
+    rows = encode(lm, frame, TRAIN)
+    shown = {example.id for example in frame.demonstrations}
+    asked = [example for example in TRAIN if example.id not in shown]
+    assert len(rows) == len(asked)
+    for row, example in zip(rows, asked, strict=True):
+        text = lm.tokenizer.decode(row.prompt)
+        assert text.count(f"user\n{frame.question(example)}<") == 1
+
+
+def test_the_chat_is_in_order(prompt: Prompt) -> None:
+    frame = fold(prompt, 4)
+    chat = frame.messages(QUESTION)
+    roles = [message.role for message in chat]
+    assert roles == ["system", *["user", "assistant"] * len(frame.demonstrations), "user"]
+    assert QUESTION.input in chat[-1].content
+    assert all(QUESTION.output not in m.content for m in chat[-1:])
+    for turn, shown in zip(chat[2:-1:2], frame.demonstrations, strict=True):
+        assert turn.content == frame.target(shown)
+
+
+def test_a_written_target_is_read_back(prompt: Prompt) -> None:
+    frame = fold(prompt, 5)
+    assert all(frame.parse(frame.target(example)) == example.output for example in TRAIN)
+
+
+@pytest.mark.parametrize("axis", registry.AXES)
+def test_the_description_equals_the_class(axis: registry.Axis) -> None:
+    for name, part in registry.parts(axis).items():
+        cls = registry.load(axis, name)
+        known = {field.name: field for field in fields(cls)}
+        assert [setting.name for setting in part.settings] == list(known)
+        for setting in part.settings:
+            field = known[setting.name]
+            assert setting.annotation == field.type, (name, setting.name)
+            missing = setting.default is registry.MISSING
+            assert missing is (field.default is MISSING)
+            assert missing or setting.default == field.default
+            assert setting.doc, f"{name}.{setting.name} has no docstring"
+        assert part.summary
+        assert tuple(cls.needs) == part.needs
+        for fact, value in part.facts.items():
+            assert getattr(cls, fact) == value
