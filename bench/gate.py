@@ -1,0 +1,93 @@
+"""The equality gate: no speed is reported unless both sides compute the same thing.
+
+In fp32, on the same rows in the same order: loss and gradient of the first step from a state in
+which no LoRA factor is zero, then the loss curve of 20 steps from the ordinary start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from case import Case
+from grid import EXACT
+from ours import Ours
+from peer import Peer
+
+STEP_TOLERANCE = 1e-4
+CURVE_TOLERANCE = 1e-3
+STEPS = 20
+BATCH_SIZE = 4
+
+
+def gate(case: Case) -> dict[str, Any]:
+    """Return the gate's record; `passed` says whether figures may follow."""
+    small = replace(case, rows=case.rows[: STEPS * BATCH_SIZE], batch_size=BATCH_SIZE)
+    ours = Ours(small, dtype="float32")
+    ordered = replace(small, peer_order=ours.order())
+    settings = {**EXACT.settings, "lr_scheduler_type": "linear"}
+    peer = Peer(ordered, EXACT._replace(settings=settings), log_every=1)
+    own_loss, own = ours.first_step(ours.random_state())
+    peer_loss, theirs = first_step(peer, ours.random_state())
+    assert own.keys() == theirs.keys(), own.keys() ^ theirs.keys()
+    worst = max(distance(own[name], theirs[name]) for name in own)
+    own_curve = ours.run()[1]
+    set_state(peer, ours.start)
+    peer_curve = peer.run()[1]
+    assert len(own_curve) == len(peer_curve) == STEPS
+    curve = max(abs(a - b) / abs(b) for a, b in zip(own_curve, peer_curve, strict=True))
+    step = abs(own_loss - peer_loss) / abs(peer_loss)
+    return {
+        "kind": "gate",
+        "passed": max(step, worst) <= STEP_TOLERANCE and curve <= CURVE_TOLERANCE,
+        "first_loss": [own_loss, peer_loss],
+        "first_loss_relative": step,
+        "gradient_norm": [norm(own), norm(theirs)],
+        "gradient_relative_worst_tensor": worst,
+        "tensors": len(own),
+        "curve_steps": STEPS,
+        "curve_relative_worst_step": curve,
+        "curve": [[round(a, 4), round(b, 4)] for a, b in zip(own_curve, peer_curve, strict=True)],
+    }
+
+
+def first_step(peer: Peer, state: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
+    """Return the peer's loss and gradient of its first batch from a given state."""
+    set_state(peer, state)
+    trainer = peer.trainer
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    trainer.model.train()
+    loss = trainer.compute_loss(trainer.model, inputs)
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in parameters(peer).items()}
+    trainer.model.zero_grad()
+    return float(loss.detach()), gradients
+
+
+def parameters(peer: Peer) -> dict[str, Tensor]:
+    """Return the peer's LoRA factors under our names."""
+    return {
+        name.removeprefix("base_model.model.").removesuffix(".default.weight"): parameter
+        for name, parameter in peer.trainer.model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def set_state(peer: Peer, state: dict[str, Tensor]) -> None:
+    """Give the peer our LoRA factors."""
+    with torch.no_grad():
+        for name, parameter in parameters(peer).items():
+            parameter.copy_(state[name])
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """Return |a - b| / |b|."""
+    return float((a - b).norm() / b.norm().clamp(min=1e-30))
+
+
+def norm(tensors: dict[str, Tensor]) -> float:
+    """Return the Euclidean norm of all tensors together."""
+    return float(torch.cat([t.flatten() for t in tensors.values()]).norm())
