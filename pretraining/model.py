@@ -104,10 +104,12 @@ class Model(nn.Module):
                 scale = (2 * shape.layers * layer.in_features) ** 0.5
                 nn.init.normal_(layer.weight, std=0.4 / scale)
 
-    def forward(self, ids_BT: Tensor) -> Tensor:
-        """Final hidden states."""
+    def forward(self, ids_BT: Tensor, blur_BTD: Tensor | None = None) -> Tensor:
+        """Final hidden states; `blur_BTD` is added to the embeddings."""
         length = ids_BT.shape[1]
         hidden = self.embedding(ids_BT)
+        if blur_BTD is not None:
+            hidden = hidden + blur_BTD
         cos, sin = self.cos[:length].to(hidden.dtype), self.sin[:length].to(hidden.dtype)
         mask = self.mask(length)
         for block in self.blocks:
@@ -124,11 +126,13 @@ class Model(nn.Module):
         """Logits at every position."""
         return functional.linear(self(ids_BT), self.embedding.weight)
 
-    def loss(self, ids_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor) -> Tensor:
+    def loss(
+        self, ids_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor, blur_BTD: Tensor | None = None
+    ) -> Tensor:
         """Weighted mean cross-entropy; only weighted positions go through the head."""
         weights = weights_BT.reshape(-1)
         places = weights.nonzero().squeeze(1)
-        hidden = self(ids_BT).view(-1, self.shape.width)[places]
+        hidden = self(ids_BT, blur_BTD).view(-1, self.shape.width)[places]
         logits = functional.linear(hidden, self.embedding.weight).float()
         losses = functional.cross_entropy(logits, targets_BT.reshape(-1)[places], reduction="none")
         return (losses * weights[places]).sum() / weights[places].sum()
