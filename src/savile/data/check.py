@@ -66,13 +66,13 @@ class Health:
             text.append(f"{split} labels: {len(items)} ({shown}{more})")
         test = self.profile.get("labels", {}).get("test")
         if test and test["majority"] is not None:
-            share = test["majority_share"]
-            text.append(f"always answering {test['majority']!r} is right in {share:.1%} of test")
+            majority, share = test["majority"], test["majority_share"]
+            text.append(f"always answering {majority!r} would be right in {share:.1%} of test")
         clash = self.profile.get("conflicts")
         if clash:
             text.append(
-                f"conflicting labels: {clash['groups']} inputs, {clash['rows']} rows; best possible "
-                f"accuracy on test {clash['ceiling']:.1%}"
+                f"conflicting labels: {clash['groups']} inputs, {clash['rows']} rows; best "
+                f"possible accuracy on test {clash['ceiling']:.1%}"
             )
         return text
 

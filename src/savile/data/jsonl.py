@@ -191,7 +191,10 @@ def _element(text: str, position: int, source: Source) -> tuple[Any, int]:
     try:
         value, end = DECODER.raw_decode(text, position)
     except json.JSONDecodeError as error:
-        raise _broken(text, error.pos, source, _words(error.msg, text[: error.pos])) from error
+        what = _words(error.msg, text[: error.pos])
+        if error.msg.startswith("Unterminated"):  # a string in an array can only end with the file
+            what = "the file ends inside a string that starts here; file truncated?"
+        raise _broken(text, error.pos, source, what) from error
     except _Refused as error:
         at = max(position, text.find(error.token, position))
         raise _broken(text, at, source, error.what) from error

@@ -66,7 +66,8 @@ def read(path: Path) -> Document:
         fix = "Write one with `savile init DATA_FILE`"
         raise UsageError(Problem(where=str(path), what=f"the spec {kind}", fix=fix))
     try:
-        data = path.open("rb").read(MAX_BYTES + 1)
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(Problem(where=str(path), what=f"cannot read: {error.strerror}")) from error
     if len(data) > MAX_BYTES:
@@ -137,7 +138,7 @@ class _Walk:
             return self.mapping(node, loc, depth)
         if isinstance(node, SequenceNode):
             return [self.value(item, (*loc, i), depth + 1) for i, item in enumerate(node.value)]
-        return None if tag == CORE + "null" else str(node.value)
+        return None if tag == CORE + "null" else self.text(node)
 
     def mapping(self, node: MappingNode, loc: Loc, depth: int) -> dict[str, Any]:
         """Return a mapping; a key that is written twice is a problem."""
@@ -146,7 +147,7 @@ class _Walk:
             if not isinstance(key_node, ScalarNode):
                 self.complain(key_node, "a key must be one word, not a list or a section")
                 continue
-            key = str(key_node.value)
+            key = self.text(key_node)
             if key in found:
                 first = self.document.keys[(*loc, key)]
                 self.complain(key_node, f"key '{key}' is written twice (first at {first})")
@@ -154,6 +155,17 @@ class _Walk:
             self.document.keys[(*loc, key)] = self.place(key_node)
             found[key] = self.value(value_node, (*loc, key), depth + 1)
         return found
+
+    def text(self, node: Node) -> str:
+        """Return a scalar's text; pairs of escaped surrogates become the character they mean."""
+        text = str(node.value)
+        if text.isascii():
+            return text
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.complain(node, "a lone surrogate, which is not a character")
+            return text.encode("utf-8", "replace").decode("utf-8")
 
     def complain(self, node: Node, what: str) -> None:
         """Note a problem and go on, so that all are said at once."""

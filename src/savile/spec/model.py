@@ -16,13 +16,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from savile.errors import Problem, UsageError
 from savile.prompts.base import DEFAULT_MARKER, DEFAULT_TRIGGER
 from savile.spec import ladder as grammar
-from savile.spec.settings import Int, Real
+from savile.spec.settings import REAL, WHOLE
 
 MAX_ROWS = 100_000_000
 MAX_USD = 1e9
-Share = Annotated[Real, Field(ge=0.0, le=1.0)]
-Count = Annotated[Int, Field(ge=1, le=MAX_ROWS)]
-Usd = Annotated[Real, Field(ge=0.0, le=MAX_USD)]
+Share = Annotated[float, Field(ge=0.0, le=1.0), REAL]
+Count = Annotated[int, Field(ge=1, le=MAX_ROWS), WHOLE]
+Usd = Annotated[float, Field(ge=0.0, le=MAX_USD), REAL]
+Letter = Annotated[str, Field(min_length=1, max_length=1)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -102,9 +103,7 @@ class DataSection(Section):
         "auto", "columns", "prompt_completion", "chat", "alpaca", "sharegpt", "steps"
     ] = "auto"
     """Shape of the rows; `auto` recognizes it and says so."""
-    delimiter: Annotated[
-        str | None, BeforeValidator(_delimiter), Field(min_length=1, max_length=1)
-    ] = None
+    delimiter: Annotated[Letter | None, BeforeValidator(_delimiter)] = None
     """Delimiter of CSV files when it is not the comma (`tab` for .tsv is known)."""
     encoding: Text = "utf-8"
     """Encoding of the files; never guessed."""
@@ -122,7 +121,7 @@ class DataSection(Section):
     """Make columns that are not used, and more than 1 % near duplicates, an error."""
     allow_drop: bool = False
     """Go on when more than 1 % of the rows cannot be used."""
-    max_line: Annotated[Int, Field(ge=1024, le=1 << 30)] = 16 << 20
+    max_line: Annotated[int, Field(ge=1024, le=1 << 30), WHOLE] = 16 << 20
     """Longest line in bytes."""
     too_long: Literal["error", "drop", "truncate_prompt_left"] = "error"
     """What to do with a row whose prompt and answer do not fit the model's context."""
@@ -160,9 +159,9 @@ class BudgetSection(Section):
 
     train_examples: Count | None = None
     """Example presentations per tuned technique, the search included."""
-    seconds: Annotated[Real, Field(gt=0.0, le=1e8)] | None = None
+    seconds: Annotated[float, Field(gt=0.0, le=1e8), REAL] | None = None
     """Limit of the whole run in seconds."""
-    search: Annotated[Int, Field(ge=1, le=64)] = 3
+    search: Annotated[int, Field(ge=1, le=64), WHOLE] = 3
     """Learning rates tried per tuned technique, inside its share of the budget."""
     test_rows: Count | None = None
     """At most this many test rows, chosen by their hash."""
@@ -188,7 +187,7 @@ class ComputeSection(Section):
     """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the weights."""
-    threads: Annotated[Int, Field(ge=1, le=1024)] | None = None
+    threads: Annotated[int, Field(ge=1, le=1024), WHOLE] | None = None
     """CPU threads; absent: all cores."""
 
 
@@ -208,7 +207,7 @@ class Spec(Section):
     """The words that every technique shares."""
     metric: Any = None
     """Name of the metric, or `{name: settings}`; absent: accuracy for labels, else exact_match."""
-    goal: Real | None = None
+    goal: Annotated[float, REAL] | None = None
     """The score that would be good enough."""
     budget: BudgetSection = BudgetSection()
     """What every tuned technique may spend."""
@@ -216,9 +215,9 @@ class Spec(Section):
     """What things cost, in USD; absent: the board shows no money."""
     ladder: Any = "auto"
     """`auto`, or the list of techniques to compare."""
-    seed: Annotated[Int, Field(ge=0, lt=1 << 64)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 64), WHOLE] = 0
     """Seed of everything random."""
-    seeds: Annotated[Int, Field(ge=1, le=100)] = 1
+    seeds: Annotated[int, Field(ge=1, le=100), WHOLE] = 1
     """How many seeds each random technique is measured with."""
     compute: ComputeSection = ComputeSection()
     """Where the model runs."""

@@ -44,8 +44,9 @@ def real(value: Any) -> Any:
     return value
 
 
-Int = Annotated[int, BeforeValidator(whole)]
-Real = Annotated[float, BeforeValidator(real)]
+WHOLE = BeforeValidator(whole)
+REAL = BeforeValidator(real)
+NUMBERS: Mapping[str, tuple[type, BeforeValidator]] = {"int": (int, WHOLE), "float": (float, REAL)}
 
 
 def model_of(info: PartInfo) -> type[BaseModel]:
@@ -64,7 +65,7 @@ def resolve(node: ast.expr) -> Any:
     if isinstance(node, ast.Constant):
         return None if node.value is None else Any
     if isinstance(node, ast.Name):
-        return {"int": Int, "float": Real}.get(node.id, PLAIN.get(node.id, Any))
+        return Annotated[NUMBERS[node.id]] if node.id in NUMBERS else PLAIN.get(node.id, Any)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return functools.reduce(
             operator.or_, [_optional(resolve(n)) for n in (node.left, node.right)]
@@ -90,12 +91,20 @@ def _subscript(name: str, items: list[ast.expr]) -> Any:
         return Annotated[Literal[values], as_written]
     if name == "Annotated":
         metadata = [bound for item in items[1:] if (bound := _bound(item)) is not None]
-        return Annotated[(resolve(items[0]), *metadata)] if metadata else resolve(items[0])
+        return _bounded(items[0], metadata)
     if name in ("tuple", "list", "Sequence"):
         return tuple[resolve(items[0]), ...]  # type: ignore[misc]
     if name in ("dict", "Mapping") and len(items) == 2:
         return dict[str, resolve(items[1])]  # type: ignore[misc]
     return Any
+
+
+def _bounded(node: ast.expr, metadata: list[Any]) -> Any:
+    """Put bounds inside the reading of texts as numbers, so that the schema shows them."""
+    if isinstance(node, ast.Name) and node.id in NUMBERS:
+        kind, reading = NUMBERS[node.id]
+        return Annotated[(kind, *metadata, reading)]
+    return Annotated[(resolve(node), *metadata)] if metadata else resolve(node)
 
 
 def _bound(node: ast.expr) -> Any:
