@@ -32,7 +32,6 @@ help:
 demo: $(VENV)/.run
 	@test -f demo/task.yaml || $(BIN)/savile init hard_routing --out demo
 	@$(BIN)/savile run demo/task.yaml --out demo/run
-	@echo "report: demo/run/report.html"
 
 test: $(VENV)/.test
 	@$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
