@@ -45,11 +45,7 @@ def line() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "load_average_before": round(load, 2),
-        "note": (
-            "cores were shared with other jobs; figures are CPU seconds of interleaved blocks"
-            if load > 0.5
-            else "nothing else was running"
-        ),
+        "note": ("cores were shared with other jobs" if load > 0.5 else "nothing else was running"),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -90,6 +91,12 @@ def test_every_direct_dependency_is_pinned() -> None:
     pinned = {_canonical(line.split("==")[0]) for line in lines}
     names = {_canonical(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in wanted}
     assert names - pinned == set()
+
+
+def test_every_figure_in_the_documents_is_the_newest_result() -> None:
+    command = [sys.executable, ROOT / "bench" / "table.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def _canonical(name: str) -> str:

@@ -1,0 +1,182 @@
+"""Writes every figure of `bench/README.md` and of the README's speed section from the raw results.
+
+    python bench/table.py [--check]
+
+The newest file of each name in `bench/results/` counts. With --check nothing is written, and the
+exit code is 1 when a document is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+BENCH = Path(__file__).resolve().parent
+DOCUMENTS = (BENCH / "README.md", BENCH.parent / "README.md")
+CASES = {"short": "a short instruction", "labels": "an instruction that names all 77 intents"}
+
+Record = dict[str, Any]
+
+
+def main() -> None:
+    """Write the documents, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, fail when stale")
+    check = parser.parse_args().check
+    results = newest(BENCH / "results")
+    sections = {
+        "ratios": ratios(results),
+        "gate": gates(results),
+        "grid": grids(results),
+        "startup": startup(results),
+        "machine": machines(results),
+    }
+    stale = []
+    for path in DOCUMENTS:
+        old = path.read_text(encoding="utf-8")
+        new = fill(old, sections)
+        if new != old:
+            stale.append(path.relative_to(BENCH.parent).as_posix())
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    if check and stale:
+        sys.exit(f"stale: {', '.join(stale)}; run python bench/table.py")
+
+
+def newest(folder: Path) -> dict[str, list[Record]]:
+    """Return the records of the newest file of each name, `YYYY-MM-DD-name.jsonl`."""
+    files = {path.stem[11:]: path for path in sorted(folder.glob("????-??-??-*.jsonl"))}
+    return {
+        name: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for name, path in sorted(files.items(), reverse=True)
+    }
+
+
+def fill(text: str, sections: dict[str, str]) -> str:
+    """Replace what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`."""
+    for name, section in sections.items():
+        marked = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
+        text = re.sub(marked, lambda m, s=section: m[1] + s + m[2], text, flags=re.DOTALL)
+    return text
+
+
+def ratios(results: dict[str, list[Record]]) -> str:
+    """Return the table of rates: real tokens a CPU second, and how many times the peer's."""
+    rows = [
+        "| prompt | Savile | TRL + PEFT as shipped | TRL + PEFT at its best "
+        "| times shipped | times best |",
+        "|---|---|---|---|---|---|",
+    ]
+    for records in speed(results):
+        setup, result = one(records, "setup"), one(records, "summary")
+        rows.append(
+            f"| {CASES[setup['case']]}, {mean_tokens(setup)} tokens a row "
+            f"| {result['ours_tokens_per_cpu_second']:,.0f} "
+            f"| {result['shipped_tokens_per_cpu_second']:,.0f} "
+            f"| {result['best_tokens_per_cpu_second']:,.0f} ({result['best_option']}) "
+            f"| {span(result['ratio_to_shipped'])} | **{span(result['ratio_to_best'])}** |"
+        )
+    return lines(rows)
+
+
+def gates(results: dict[str, list[Record]]) -> str:
+    """Return the table of the equality gate."""
+    rows = [
+        "| prompt | loss of step 1, ours and theirs | relative difference "
+        "| gradient norm, ours and theirs | relative difference, worst tensor "
+        "| relative difference of the loss curve, worst step |",
+        "|---|---|---|---|---|---|",
+    ]
+    for records in speed(results):
+        gate = one(records, "gate")
+        losses, norms = gate["first_loss"], gate["gradient_norm"]
+        rows.append(
+            f"| {one(records, 'setup')['case']} | {losses[0]:.6f}, {losses[1]:.6f} "
+            f"| {gate['first_loss_relative']:.1e} | {norms[0]:.4f}, {norms[1]:.4f} "
+            f"| {gate['gradient_relative_worst_tensor']:.1e} ({gate['tensors']} tensors) "
+            f"| {gate['curve_relative_worst_step']:.1e} ({gate['curve_steps']} steps) |"
+        )
+    return lines(rows)
+
+
+def grids(results: dict[str, list[Record]]) -> str:
+    """Return what each of the peer's options reached in one pass, by case."""
+    parts = []
+    for records in speed(results):
+        parts += [
+            f"Prompt with {CASES[one(records, 'setup')['case']]}:",
+            "",
+            "| option of the peer | real tokens a CPU second | peak memory |",
+            "|---|---|---|",
+        ]
+        tried = [r for r in records if r["kind"] == "grid"]
+        for r in sorted(tried, key=lambda r: -r["tokens_per_cpu_second"]):
+            rate, peak = r["tokens_per_cpu_second"], r["peak_bytes"] / 1e9
+            parts.append(f"| {r['option']} | {rate:,.0f} | {peak:.2f} GB |")
+        result = one(records, "summary")
+        parts += [f"| (Savile, for comparison) | | {result['ours_peak_bytes'] / 1e9:.2f} GB |", ""]
+    return lines(parts[:-1])
+
+
+def startup(results: dict[str, list[Record]]) -> str:
+    """Return the sentence about the start-up."""
+    if "startup" not in results:
+        return ""
+    record = one(results["startup"], "startup")
+    heavy = ", ".join(record["heavy_modules"]) or "none"
+    return lines(
+        [
+            f"`{record['command']}`: {record['cpu_seconds_median']:.2f} CPU seconds, median of "
+            f"{record['runs']} (the bare interpreter: {record['python_cpu_seconds_median']:.2f}). "
+            f"Heavy libraries imported: {heavy}."
+        ]
+    )
+
+
+def machines(results: dict[str, list[Record]]) -> str:
+    """Return one line for each result file: what it was measured on."""
+    rows = []
+    for name, records in results.items():
+        line = one(records, "machine")
+        versions = ", ".join(f"{k} {v}" for k, v in line["versions"].items() if v != "absent")
+        probes = [r for r in records if r["kind"] == "pass"]
+        rate = [p["probe_fp32_gflop_per_cpu_second"] for p in probes]
+        probe = f"; matmul probe {min(rate)}-{max(rate)} GFLOP a CPU second (fp32)" if rate else ""
+        rows.append(
+            f"- {name}: {line['cpu']}, {line['cores']} cores, {' '.join(line['flags'])}; "
+            f"{versions}; load before {line['load_average_before']}: {line['note']}{probe}"
+        )
+    return lines(rows)
+
+
+def speed(results: dict[str, list[Record]]) -> list[list[Record]]:
+    """Return the records of every speed comparison."""
+    return [records for name, records in results.items() if name.startswith("lora-sft")]
+
+
+def one(records: list[Record], kind: str) -> Record:
+    """Return the only record of a kind."""
+    return next(record for record in records if record["kind"] == kind)
+
+
+def mean_tokens(setup: Record) -> int:
+    """Return the mean length of a row in tokens."""
+    return round(setup["tokens"] / setup["rows"])
+
+
+def span(ratio: list[float]) -> str:
+    """Return a median with its range over blocks."""
+    return f"{ratio[0]:.1f} ({ratio[1]:.1f}-{ratio[2]:.1f})"
+
+
+def lines(rows: list[str]) -> str:
+    """Return rows as text, empty for no rows."""
+    return "".join(f"{row}\n" for row in rows)
+
+
+if __name__ == "__main__":
+    main()
