@@ -14,9 +14,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "5M": {
         "hidden_size": 256,
         "intermediate_size": 688,

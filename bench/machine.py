@@ -53,7 +53,7 @@ def probe() -> dict[str, float]:
     """Return GFLOP per CPU second of a square product in fp32 and bf16, best of 3."""
     import torch
 
-    rates = {}
+    rates: dict[str, float] = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         a = torch.randn(PROBE_SIZE, PROBE_SIZE).to(dtype)
         seconds = []

@@ -20,7 +20,7 @@ from grid import Option
 from machine import Clock
 
 
-class Timer(TrainerCallback):  # type: ignore[misc]
+class Timer(TrainerCallback):
     """Reads the clock from the start of training to the end of its last step; keeps the losses."""
 
     def __init__(self) -> None:
@@ -37,8 +37,9 @@ class Timer(TrainerCallback):  # type: ignore[misc]
         """Read the clock."""
         self.end = Clock.now()
 
-    def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the logged losses."""
+        logs = kwargs["logs"]
         if "loss" in logs:
             self.losses.append(float(logs["loss"]))
 
@@ -70,7 +71,7 @@ class Peer:
             "logging_nan_inf_filter": False,
             **option.settings,
         }
-        self.trainer = SFTTrainer(
+        self.trainer: Any = SFTTrainer(
             model=model,
             args=SFTConfig(**settings),
             train_dataset=Dataset.from_list(

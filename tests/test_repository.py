@@ -94,7 +94,7 @@ def test_every_direct_dependency_is_pinned() -> None:
 
 
 def test_every_figure_in_the_documents_is_the_newest_result() -> None:
-    command = [sys.executable, ROOT / "bench" / "table.py", "--check"]
+    command = [sys.executable, str(ROOT / "bench" / "table.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
