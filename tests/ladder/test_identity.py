@@ -34,3 +34,19 @@ def test_the_code_version_follows_names_and_bytes(tmp_path: Path) -> None:
 
 def test_versions_name_the_libraries_that_change_numbers() -> None:
     assert {"python", "torch", "transformers", "numpy"} <= set(versions())
+
+
+def test_what_is_only_shown_does_not_make_another_run(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    first = code_version(tmp_path)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "html.py").write_text("x = 1\n")
+    assert code_version(tmp_path) == first
+
+
+def test_a_changed_version_is_told_in_words() -> None:
+    error = refuse(Path("run"), Difference(key="code", before="0f", now="1e"))
+    assert str(error) == (
+        "run: holds a run that was begun by another version of savile (`code` differs). "
+        "Give a new folder with --out"
+    )

@@ -12,8 +12,7 @@ from savile.ladder.folder import RunFolder, unit_id
 from savile.ladder.measure import attached, customized
 from savile.ladder.trial import answers_of
 from savile.lm.model import LM
-from savile.spec import Spec
-from savile.spec.loading import validate
+from savile.spec.model import ComputeSection
 from savile.types import Example, Prediction
 
 
@@ -67,11 +66,8 @@ def best_of(board: Mapping[str, Any]) -> str:
 
 def _base(run: RunFolder) -> LM:
     manifest = run.manifest() or {}
-    spec, _ = validate(manifest["identity"]["spec"])
-    if not isinstance(spec, Spec):
-        raise UsageError(Problem(where=str(run.path), what="the spec of this run cannot be read"))
-    spec._path = Path(manifest["base_folder"]) / "task.yaml"
-    return load_base(spec)
+    compute = ComputeSection.model_validate(manifest["identity"]["spec"]["compute"])
+    return load_base(manifest["base"], Path(manifest["base_folder"]), compute)
 
 
 def _no_technique(run: RunFolder, technique: str) -> UsageError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -15,6 +16,7 @@ from savile.lm.model import LM
 from savile.metrics.base import Metric
 from savile.prompts.base import Frame
 from savile.spec import Spec
+from savile.spec.model import ComputeSection
 from savile.types import Example
 
 
@@ -35,13 +37,11 @@ class Bench:
         return derive(self.seed, index, purpose)
 
 
-def load_base(spec: Spec) -> LM:
-    """Load the spec's base with its device, precision and threads."""
-    if spec.compute.threads is not None:
-        torch.set_num_threads(spec.compute.threads)
-    return bases.load(
-        spec.base, folder=spec.folder, device=spec.compute.device, dtype=spec.compute.dtype
-    )
+def load_base(base: str, folder: Path, compute: ComputeSection) -> LM:
+    """Load a spec's base with its device, precision and threads; `folder` is the spec's."""
+    if compute.threads is not None:
+        torch.set_num_threads(compute.threads)
+    return bases.load(base, folder=folder, device=compute.device, dtype=compute.dtype)
 
 
 def bench_of(spec: Spec, dataset: Dataset, lm: LM) -> Bench:

@@ -129,11 +129,15 @@ def prices_of(spec: Spec, device: str) -> Prices:
     return Prices(label=given.label, hour=given.cpu_hour if device == "cpu" else given.gpu_hour)
 
 
-def cost_of(row: BoardRow) -> float:
-    """Return what ranks the tied: USD with the first 1,000 requests, else seconds."""
-    if row.usd_once is None:
-        return row.seconds
-    return row.usd_once + (row.usd_per_1000 or 0.0)
+def cost_of(row: BoardRow, base_parameters: int) -> float:
+    """Return what ranks the tied: training and the first 1,000 requests, in USD or in FLOPs.
+
+    FLOPs (2 per parameter and token) and not seconds, so that the same run says the same again.
+    """
+    if row.usd_once is not None:
+        return row.usd_once + (row.usd_per_1000 or 0.0)
+    tokens = (row.prompt_tokens or 0.0) + (row.completion_tokens or 0.0)
+    return row.train_flops + 1000 * 2 * base_parameters * tokens
 
 
 def spent_examples(story: Story) -> int:

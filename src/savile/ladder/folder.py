@@ -157,11 +157,12 @@ class RunFolder:
         """Return every event of one kind."""
         return [e for e in store.read_events(self.events_path) if e["event"] == event]
 
-    def finish(self, board: Mapping[str, Any]) -> None:
-        """Write the board and record its sum."""
+    def finish(self, board: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the board, record its sum, and return it as it will be read."""
         data = store.dump_json(board)
         store.write_atomic(self.path / "board.json", data)
         self.record("finished", sha256=store.sha256(data))
+        return dict(json.loads(data))
 
     def board(self) -> dict[str, Any] | None:
         """Return the finished board, None when the run is not finished.

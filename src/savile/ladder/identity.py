@@ -19,6 +19,13 @@ from savile.errors import Problem, UsageError
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn")
 """Libraries whose version may change a number."""
 PACKAGE = Path(__file__).parents[1]
+ONLY_SHOWN = frozenset({"report", "cli.py", "api.py", "__main__.py"})
+"""What cannot change a number."""
+ANOTHER = {
+    "code": "was begun by another version of savile",
+    "base": "was begun with other weights of the base",
+}
+"""What to say instead of two hashes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +49,13 @@ def versions() -> dict[str, str]:
 
 
 def code_version(package: Path = PACKAGE) -> str:
-    """Return a hash over the names and bytes of the package's source files."""
+    """Return a hash over the names and bytes of the source files that can change a number."""
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
-        digest.update(file.relative_to(package).as_posix().encode() + b"\0")
+        inside = file.relative_to(package)
+        if inside.parts[0] in ONLY_SHOWN:
+            continue
+        digest.update(inside.as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -64,6 +74,9 @@ def first_difference(before: Any, now: Any, key: str = "") -> Difference | None:
 
 def refuse(folder: Path, difference: Difference) -> UsageError:
     """Return the error of a folder that holds another run, naming the first differing key."""
+    if difference.key in ANOTHER:
+        what = f"holds a run that {ANOTHER[difference.key]} (`{difference.key}` differs)"
+        return UsageError(Problem(where=str(folder), what=what, fix="Give a new folder with --out"))
     return UsageError(
         Problem(
             where=str(folder),

@@ -10,9 +10,10 @@ import difflib
 import itertools
 import os
 import platform
+import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,11 @@ from savile.spec import Candidate, Spec
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which candidates of the spec run: all of them, only some, or all but some."""
+    """Which candidates of the spec run: all of them, only some, or all but some.
+
+    A name chooses the candidate of that name; without its settings, every candidate of that kind:
+    `few_shot` stands for `few_shot(k=8)` and `few_shot(k=16)`.
+    """
 
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
@@ -39,29 +44,39 @@ class Choice:
             UsageError: a name is on no candidate, or nothing is left.
         """
         names = [candidate.name for candidate in candidates]
+        known = {*names, *map(without_settings, names)}
         wrong = [
-            self._unknown(name, names) for name in (*self.only, *self.skip) if name not in names
+            _unknown(flag, name, names)
+            for flag, given in (("--only", self.only), ("--skip", self.skip))
+            for name in given
+            if name not in known
         ]
         if wrong:
             raise UsageError(wrong)
-        kept = [
-            candidate
-            for candidate in candidates
-            if candidate.name not in self.skip and (not self.only or candidate.name in self.only)
-        ]
+        kept = tuple(c for c in candidates if self._takes(c.name))
         if not kept:
             raise UsageError(Problem(where="--skip", what="leaves no technique to run"))
-        return tuple(kept)
+        return kept
 
-    def _unknown(self, name: str, names: Sequence[str]) -> Problem:
-        near = difflib.get_close_matches(name, names, n=1)
-        return Problem(
-            where="--only" if name in self.only else "--skip",
-            what="no technique of this spec has that name",
-            found=name,
-            expected=f"one of {', '.join(names)}",
-            fix=f"Did you mean {near[0]}?" if near else "",
-        )
+    def _takes(self, name: str) -> bool:
+        said = {name, without_settings(name)}
+        return not said & set(self.skip) and (not self.only or bool(said & set(self.only)))
+
+
+def without_settings(name: str) -> str:
+    """Return a candidate's name without what stands in parentheses."""
+    return re.sub(r"\([^)]*\)", "", name)
+
+
+def _unknown(flag: str, name: str, names: Sequence[str]) -> Problem:
+    near = difflib.get_close_matches(name, [*names, *map(without_settings, names)], n=1)
+    return Problem(
+        where=flag,
+        what="no technique of this spec has that name",
+        found=name,
+        expected=f"one of {', '.join(names)}",
+        fix=f"Did you mean {near[0]}?" if near else "",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +100,13 @@ def prepare(spec: Spec, out: Path | None = None, choice: Choice | None = None) -
         DataError: the data cannot be used.
         UsageError: the folder holds another run; a chosen technique does not exist.
     """
-    choice = choice or Choice()
     started = time.perf_counter()
     dataset = data.load(spec)
     data_seconds = time.perf_counter() - started
-    candidates = choice.of(spec.candidates(dataset.gives, len(dataset.train)))
+    candidates = (choice or Choice()).of(spec.candidates(dataset.gives, len(dataset.train)))
     what = {
         "spec": spec.resolved(),
-        "choice": {key: list(names) for key, names in asdict(choice).items()},
+        "techniques": [candidate.name for candidate in candidates],
         "data": dict(dataset.hashes),
         "base": bases.identity(spec.base, spec.folder),
         "code": identity.code_version(),

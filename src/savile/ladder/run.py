@@ -62,8 +62,7 @@ def execute(prepared: Prepared, on_progress: progress.Listener = progress.ignore
         return something_worked(finished)
     with store.run_lock(folder.path):
         folder.begin(prepared.identity, prepared.facts)
-        document = _Run(prepared, on_progress).result()
-        folder.finish(document)
+        document = folder.finish(_Run(prepared, on_progress).result())
     return something_worked(document)
 
 
@@ -87,7 +86,8 @@ class _Run:
         self.work = progress.Work(1.0, listener)
         self.work.say("load", self.spec.base)
         with self.clock.of("load"):
-            self.bench = bench_of(self.spec, prepared.dataset, load_base(self.spec))
+            lm = load_base(self.spec.base, self.spec.folder, self.spec.compute)
+            self.bench = bench_of(self.spec, prepared.dataset, lm)
         self.folder.same_device(str(self.bench.lm.device))
         self.cells = self._plan()
         self.work.total = sum(self._passes(cell) for cell in self.cells) or 1.0
@@ -217,7 +217,9 @@ class _Run:
             *(board.line_of(story, scale) for story in stories),
         ]
         compared = [line.measured for line in lines if line.measured is not None]
-        costs = {line.row.technique: board.cost_of(line.row) for line in lines}
+        costs = {
+            line.row.technique: board.cost_of(line.row, scale.base_parameters) for line in lines
+        }
         said = verdict(compared, self.bench.metric, goal=spec.goal, seed=spec.seed, costs=costs)
         return {
             "schema_version": SCHEMA_VERSION,

@@ -1,0 +1,117 @@
+"""The Python side of the command line: run a spec, look at the board, ask the best technique.
+
+run = savile.run("task.yaml")
+run.board[0]["technique"], run.verdict
+run.best.predict(["where is my parcel?"])
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from savile import spec as specs
+from savile.errors import Problem, UsageError
+from savile.ladder import progress
+from savile.ladder.answer import Customized, best_of
+from savile.ladder.folder import RunFolder
+from savile.ladder.interrupt import interruptible
+from savile.ladder.prepare import Choice, prepare
+from savile.ladder.run import execute
+
+
+class Run:
+    """A finished run folder."""
+
+    def __init__(self, folder: Path | str) -> None:
+        """Open a run folder.
+
+        Raises:
+            UsageError: there is no finished run in it.
+        """
+        self.folder = Path(folder)
+        document = RunFolder(self.folder).board() if self.folder.is_dir() else None
+        if document is None:
+            fix = "Finish it with `savile run`"
+            raise UsageError(Problem(where=str(folder), what="holds no finished run", fix=fix))
+        self.document: dict[str, Any] = document
+        """The whole board document, as `savile run --json` prints it."""
+
+    @property
+    def board(self) -> list[dict[str, Any]]:
+        """The rows, best first."""
+        return list(self.document["board"])
+
+    @property
+    def verdict(self) -> str:
+        """What the board says, in words."""
+        return str(self.document["verdict"]["text"])
+
+    @cached_property
+    def best(self) -> Customized:
+        """The winner (or the highest technique when nothing is decided), ready to predict."""
+        return self.technique(best_of(self.document))
+
+    def technique(self, name: str, seed_index: int = 0) -> Customized:
+        """Return one technique of the board, ready to predict."""
+        return Customized(self.folder, name, seed_index)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}): {self.verdict}"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("technique", "score", "95 %", "seconds"))
+        rows = "".join(f"<tr>{_cells(row)}</tr>" for row in self.board)
+        said = html.escape(self.verdict).replace("\n", "<br>")
+        return f"<p>{said}</p><table><tr>{head}</tr>{rows}</table>"
+
+
+def run(
+    spec: Path | str,
+    out: Path | str | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    on_progress: progress.Listener = progress.ignore,
+) -> Run:
+    """Measure every technique of a spec, or go on with an unfinished run, and return the run.
+
+    Args:
+        spec: path of a `task.yaml`.
+        out: the run folder; default `runs/<task>`.
+        overrides: `key.sub=value` texts, as `--set`.
+        only: names of the techniques to run; empty for all.
+        skip: names of techniques to leave out.
+        on_progress: told often where the run is.
+
+    Raises:
+        SavileError: see `savile.errors`.
+    """
+    loaded = specs.load(Path(spec), overrides)
+    choice = Choice(only=tuple(only), skip=tuple(skip))
+    with interruptible() as interrupt:
+
+        def hear(step: progress.Step) -> None:
+            interrupt.check()
+            on_progress(step)
+
+        prepared = prepare(loaded, None if out is None else Path(out), choice)
+        execute(prepared, hear)
+    return Run(prepared.folder.path)
+
+
+def _cells(row: dict[str, Any]) -> str:
+    if row["score"] is None:
+        reason = html.escape(row["reason"] or row["status"])
+        return f"<td>{html.escape(row['technique'])}</td><td colspan=3>{reason}</td>"
+    values = (
+        f"{row['score']:.3f}",
+        f"{row['low']:.3f} to {row['high']:.3f}",
+        f"{row['seconds']:.1f}",
+    )
+    cells = "".join(f"<td>{value}</td>" for value in values)
+    return f"<td>{html.escape(row['technique'])}</td>{cells}"
