@@ -48,7 +48,7 @@ def test_neighbours_called_train_and_test_are_used(tmp_path: Path) -> None:
         ('{{"question": "what is {0} + 1?", "answer": "add.\\n#### {0}"}}', "numeric", "steps"),
         (
             '{{"messages": [{{"role": "user", "content": "ask {0}"}}, '
-            '{{"role": "assistant", "content": "a rather long answer that explains {0}"}}]}}',
+            '{{"role": "assistant", "content": "a rather long answer that tells all of {0}"}}]}}',
             "rouge_l",
             "chat",
         ),

@@ -73,6 +73,16 @@ def test_the_spec_is_frozen(tmp_path: Path) -> None:
         load(tmp_path, BASE).seed = 3
 
 
+def test_empty_keys_have_their_defaults(tmp_path: Path) -> None:
+    text = BASE + "budget:\nprompt:\n  system:\n  trigger:\nmetric:\nladder:\nseeds:\n"
+    assert load(tmp_path, text).resolved() == load(tmp_path, BASE).resolved()
+
+
+def test_a_template_without_quotes_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Quote a text that holds braces"):
+        load(tmp_path, "task: t\ndata: {file: a.csv, input: {subject}}\n")
+
+
 def test_anchors_may_be_used(tmp_path: Path) -> None:
     text = BASE + "prompt: {labels: &l [a, b]}\nladder: [zero_shot, {few_shot: {k: 2}}]\n"
     assert load(tmp_path, text).prompt.labels == ("a", "b")

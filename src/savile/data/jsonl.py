@@ -26,6 +26,10 @@ KEY_BEFORE = re.compile(r'("(?:[^"\\]|\\.)*"\s*:)\s*$')
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+LONGEST_ARRAY = 1 << 28
+"""Bytes of an array that is written on one line: 256 MiB, for it is held in memory."""
+
+
 class _Refused(ValueError):
     """Valid for Python's parser, not for us: the text to point at and the sentence."""
 
@@ -147,6 +151,7 @@ def _words(message: str, before: str) -> str:
 
 def read_array(source: Source) -> Table:
     """Read a `.json` file: an array of objects, or one object a line."""
+    source.max_line = max(source.max_line, LONGEST_ARRAY)
     lines = list(source.lines())
     first = next((line.text.lstrip() for line in lines if line.text.strip()), "")
     if first and not first.startswith("["):

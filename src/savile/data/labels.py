@@ -47,10 +47,10 @@ def close(
     by_fold = {fold_label(label): label for label in labels}
     faults = Faults()
     closed: dict[str, list[Record]] = {}
-    unknown = Counter(
-        r.outputs[0] for rs in parts.values() for r in rs if r.outputs[0] not in labels
-    )
     exact = set(labels)
+    unknown = Counter(
+        r.outputs[0] for rs in parts.values() for r in rs if r.outputs[0] not in exact
+    )
     for split, records in parts.items():
         closed[split] = []
         for record in records:

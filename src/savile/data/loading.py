@@ -70,6 +70,7 @@ def load(spec: Spec) -> Dataset:
     _enough(spec, {split: len(built[split].examples) for split in SPLITS})
     found = profile(parts, bool(labels), leaks, near)
     warnings += _advice(found, len(built["test"].examples))
+    warnings += _some_rationales(built["train"].examples)
     gives = _gives(spec, built["train"].examples, labels)
     dataset = Dataset(
         train=tuple(built["train"].examples),
@@ -105,7 +106,23 @@ def _unused(table: Table, shape: Shape, data: DataSection) -> list[str]:
     if data.strict:
         fix = "Remove them, or set data.strict: false"
         raise DataError(Problem(where=table.name, what=text, fix=fix))
-    return [f"{table.name}: {text}"]
+    return [f"{table.name}: {text}", *_groups_hint(table, unused, data)]
+
+
+def _groups_hint(table: Table, unused: Sequence[str], data: DataSection) -> list[str]:
+    """Point at columns such as `customer_id` whose values repeat: rows may belong together."""
+    if data.group_by:
+        return []
+    hints = []
+    for column in unused:
+        values = [str(row.cells.get(column)) for row in table.rows]
+        repeats = len(values) / 50 < len(set(values)) < 0.9 * len(values)
+        if repeats and column.lower().endswith(("id", "customer", "user", "document", "session")):
+            hints.append(
+                f"{table.name}: '{column}' looks like an id that repeats; if its rows belong "
+                f"together, data.group_by: {column} keeps them in one split"
+            )
+    return hints
 
 
 def _split(
@@ -194,7 +211,8 @@ def _cap(built: _Built, parts: Sequence[Record], limit: int | None, ledger: Ledg
 
 def _enough(spec: Spec, counts: Mapping[str, int]) -> None:
     if spec.data.file or spec.data.train:
-        empty = [split for split in SPLITS if not counts[split]]
+        no_train = bool(spec.data.file) and spec.data.shares.train == 0.0
+        empty = [s for s in SPLITS if not counts[s] and not (s == "train" and no_train)]
         if empty:
             told = " + ".join(f"{counts[split]} {split}" for split in SPLITS)
             total = sum(counts.values())
@@ -214,6 +232,15 @@ def _gives(spec: Spec, train: Sequence[Example], labels: Sequence[str]) -> froze
     if labels:
         gives.add("labels")
     return frozenset(gives)
+
+
+def _some_rationales(train: Sequence[Example]) -> list[str]:
+    have = sum(example.rationale is not None for example in train)
+    if not 0 < have < len(train):
+        return []
+    return [
+        f"worked steps in {have} of {len(train)} train rows: techniques that need all cannot run"
+    ]
 
 
 def _fates(ledger: Ledger, built: Mapping[str, _Built]) -> tuple[dict[str, Any], ...]:

@@ -8,6 +8,7 @@ rows moves no old row.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -57,11 +58,14 @@ def assign(keys: Sequence[str], bands: Bands) -> list[Split]:
         wanted.append(("test", 0.0))
     if bands.dev:
         wanted.append(("dev", bands.dev_from))
+    if bands.test + bands.dev < 1.0:
+        wanted.append(("train", 1.0))
     for split, start in wanted:
-        if split not in chosen.values():
-            free = [k for k in chosen if chosen[k] == "train"]
-            if len(free) > 1:
-                chosen[min(free, key=lambda k: (abs(at[k] - start), k))] = split
+        sizes = Counter(chosen.values())
+        spare = [key for key in chosen if sizes[chosen[key]] > 1]
+        if split not in sizes and spare:
+            distance = {key: abs(at[key] - start) for key in spare}
+            chosen[min(spare, key=lambda key: (distance[key], key))] = split
     return [chosen[key] for key in keys]
 
 

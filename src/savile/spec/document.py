@@ -145,7 +145,8 @@ class _Walk:
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
-                self.complain(key_node, "a key must be one word, not a list or a section")
+                what = "a key must be one word, not a list or a section; quote a text with braces"
+                self.complain(key_node, what)
                 continue
             key = self.text(key_node)
             if key in found:

@@ -90,4 +90,7 @@ def from_pydantic(error: Mapping[str, Any], prefix: Loc = ()) -> Fault:
     what = words.format(key=key, **context)
     if error["type"] == "literal_error" and isinstance(error["input"], str):
         what += nearest(error["input"], str(context["expected"]).replace("'", " ").split())
-    return Fault(loc, what, found=found)
+    fix = ""
+    if error["type"] == "string_type" and isinstance(error["input"], Mapping):
+        fix = "Quote a text that holds braces"
+    return Fault(loc, what, found=found, fix=fix)

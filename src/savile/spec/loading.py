@@ -50,12 +50,10 @@ def _order(where: str) -> tuple[Any, ...]:
 
 def validate(tree: Mapping[str, Any]) -> tuple[Spec | None, list[Fault]]:
     """Return the spec that a plain tree stands for, or the faults."""
-    tree = dict(tree)
+    tree = _without_nulls(tree, Spec)
     faults: list[Fault] = []
-    ladder = tree.get("ladder")
-    if ladder is None:
-        tree.pop("ladder", None)
-    elif ladder != "auto":
+    ladder = tree.get("ladder", "auto")
+    if ladder != "auto":
         candidates, wrong = grammar.parse(ladder)
         faults += wrong
         tree["ladder"] = [written(c) for c in candidates]
@@ -66,6 +64,20 @@ def validate(tree: Mapping[str, Any]) -> tuple[Spec | None, list[Fault]]:
     except ValidationError as error:
         return None, [*faults, *_section_faults(error)]
     return (None, faults) if faults else (spec, [])
+
+
+def _without_nulls(tree: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Return the tree without the keys that are known and empty: they have their defaults."""
+    kept: dict[str, Any] = {}
+    for key, value in tree.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            kept[key] = value
+        elif isinstance(value, Mapping) and (section := _section(field.annotation)):
+            kept[key] = _without_nulls(value, section)
+        elif value is not None:
+            kept[key] = value
+    return kept
 
 
 def written(candidate: grammar.Candidate) -> Any:
@@ -143,10 +155,15 @@ def _fields_at(loc: Loc) -> list[str]:
     """Return the keys of the section at `loc`."""
     model: type[BaseModel] = Spec
     for key in loc:
-        annotation = model.model_fields[str(key)].annotation
-        options = [annotation, *get_args(annotation)]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        model = _section(model.model_fields[str(key)].annotation) or model
     return list(model.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that a field holds, None when it holds a plain value."""
+    options = [annotation, *get_args(annotation)]
+    models = (o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return next(models, None)
 
 
 def _apply(document: Document, override: str) -> None:
