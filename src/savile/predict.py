@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
-import torch
 
+from savile.lm import choose
 from savile.lm.generate import greedy
 from savile.lm.model import LM
-from savile.lm.tree import Paths, build
 from savile.prompts.base import Frame
 from savile.types import Example, Prediction
 
@@ -50,7 +49,7 @@ def predict(
     prompts = [lm.encode_prompt(frame.messages(example)) for example in examples]
     answer = _labels if closed(frame) else _texts
     found: list[Prediction | None] = [None] * len(examples)
-    for rows in _packs([len(prompt) for prompt in prompts], lm, frame):
+    for rows in _packs([len(prompt) for prompt in prompts]):
         results = answer(lm, frame, [prompts[row] for row in rows], max_new_tokens)
         for row, (text, written) in zip(rows, results, strict=True):
             found[row] = Prediction(
@@ -89,15 +88,14 @@ def latency(
     return float(np.percentile(seconds, 50)), float(np.percentile(seconds, 95))
 
 
-def _packs(lengths: Sequence[int], lm: LM, frame: Frame) -> Iterator[list[int]]:
+def _packs(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Yield row numbers of like length; the shared prefix counts once in a tree, so rows count
     own tokens."""
     shared = min(lengths, default=0)
-    trie = sum(len(lm.encode_completion(label)) for label in frame.labels) if closed(frame) else 0
     pack: list[int] = []
     used = 0
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        own = lengths[row] - shared + 32 + trie
+        own = lengths[row] - shared + 32
         if pack and (used + own > TOKENS_PER_TREE or len(pack) >= ROWS_PER_TREE):
             yield pack
             pack, used = [], 0
@@ -107,15 +105,12 @@ def _packs(lengths: Sequence[int], lm: LM, frame: Frame) -> Iterator[list[int]]:
         yield pack
 
 
-@torch.no_grad()
 def _labels(
     lm: LM, frame: Frame, prompts: Sequence[Sequence[int]], limit: int
 ) -> list[tuple[str, int]]:
     """Return the likeliest label of each prompt with its token count."""
     choices = [lm.encode_completion(label) for label in frame.labels]
-    tree = build([Paths(prompt, choices) for prompt in prompts])
-    scores = lm.sequence_logprobs(tree).view(len(prompts), len(choices))
-    return [(frame.labels[best], len(choices[best])) for best in scores.argmax(-1).tolist()]
+    return [(frame.labels[i], len(choices[i])) for i in choose.best(lm, prompts, choices)]
 
 
 def _texts(

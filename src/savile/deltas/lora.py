@@ -29,10 +29,12 @@ from torch.nn import functional
 
 from savile.deltas.base import Attached, Delta, Peft, generator
 from savile.lm.model import LM
-from savile.lm.sites import LinearSite, add_to_output
+from savile.lm.sites import LinearSite, change_output
 
 PREFIX: Final = "base_model.model."
 """What PEFT writes before a module's name."""
+VARIANTS: Final = ("use_dora", "lora_bias", "rank_pattern", "alpha_pattern", "modules_to_save")
+"""Settings of PEFT's files that mean another method than this one."""
 
 
 @final
@@ -71,10 +73,10 @@ class LoRA(Delta):
 
     @classmethod
     def from_peft(cls, peft: Peft) -> tuple[Self, dict[str, Tensor]] | None:
-        """Read PEFT's LoRA files (no DoRA, no bias, no per-layer ranks)."""
+        """Read PEFT's LoRA files (no variant such as DoRA, no bias, one rank and scale)."""
         config = peft.config
-        plain = not (config.get("use_dora") or config.get("rank_pattern"))
-        if config.get("peft_type") != "LORA" or not plain or config.get("bias", "none") != "none":
+        plain = config.get("bias", "none") == "none" and not any(map(config.get, VARIANTS))
+        if config.get("peft_type") != "LORA" or not plain:
             return None
         targets = config.get("target_modules") or "all-linear"
         delta = cls(
@@ -106,7 +108,7 @@ class _Attached(Attached):
             self.a[site.name] = a.to(lm.device).requires_grad_()
             b = torch.zeros(site.out_features, delta.r, device=lm.device)
             self.b[site.name] = b.requires_grad_()
-        self._hooks = [add_to_output(site, self._update(site.name)) for site in self.sites]
+        self._hooks = [change_output(site, self._update(site.name)) for site in self.sites]
 
     def _update(self, name: str) -> _Update:
         return _Update(self, name)
@@ -128,6 +130,8 @@ class _Attached(Attached):
 
     @torch.no_grad()
     def merge(self) -> bool:
+        if self._merged:
+            return True
         for site in self.sites:
             weight = site.weight
             self._merged[site.name] = weight.clone()
@@ -169,12 +173,14 @@ class _Update:
     def __init__(self, owner: _Attached, name: str) -> None:
         self.owner, self.name = owner, name
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, h: Tensor) -> Tensor:
         owner = self.owner
         if not owner.enabled:
-            return x.new_zeros(())
+            return h
         a, b = owner.a[self.name].to(x.dtype), owner.b[self.name].to(x.dtype)
-        return functional.linear(functional.linear(x, a), b) * owner.delta.scale
+        low = functional.linear(x.flatten(0, -2), a)
+        out = torch.addmm(h.flatten(0, -2), low, b.T, alpha=owner.delta.scale)
+        return out.view(h.shape)
 
 
 def _targeted(site: LinearSite, wanted: tuple[str, ...] | None) -> bool:

@@ -16,7 +16,6 @@ head width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -24,35 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from savile.lm.store import Store
 from savile.lm.tree import Layout
 
 NAME: Final = "savile_tree"
-
-
-@dataclass(kw_only=True)
-class Store:
-    """Keys and values of running generations; one new token per sequence and step.
-
-    A sequences that still run, C slots of their own tokens.
-    """
-
-    stem_keys: dict[int, Tensor]
-    """Per layer [H, P, D]."""
-    stem_values: dict[int, Tensor]
-    keys: dict[int, Tensor]
-    """Per layer [H, A, C, D]."""
-    values: dict[int, Tensor]
-    lengths: Tensor
-    """Own tokens stored so far, int64 [A]."""
-    stem_depth: int
-    """Position of the first own token (P, the virtual tokens included)."""
-
-    def retain(self, rows: Tensor) -> None:
-        """Keep only the sequences `rows` (int64), dropping those that ended."""
-        for layer in self.keys:
-            self.keys[layer] = self.keys[layer][:, rows]
-            self.values[layer] = self.values[layer][:, rows]
-        self.lengths = self.lengths[rows]
 
 
 def tree_attention(  # noqa: PLR0913 - the signature is that of transformers
@@ -190,28 +164,26 @@ def _step(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """Attend one new token of every running sequence: [H, A, D] -> [H, A, D]."""
+    """Attend the E new tokens of every running sequence: [H, A * E, D] -> [H, A * E, D]."""
     keys, values = store.keys[layer], store.values[layer]
-    running = torch.arange(q.shape[1], device=q.device)
-    keys[:, running, store.lengths] = k
-    values[:, running, store.lengths] = v
-    used = int(store.lengths.max()) + 1
-    slots = torch.arange(used, device=q.device)
-    allowed = slots[None, :] <= store.lengths[:, None]
-    seen_stem = None
+    rows = torch.arange(len(store.slots), device=q.device)[:, None]
+    shape = (len(q), *store.slots.shape, -1)
+    keys[:, rows, store.slots] = k.view(shape)
+    values[:, rows, store.slots] = v.view(shape)
+    used = store.allowed.shape[-1]
+    allowed, seen_stem = store.allowed, None
     if window is not None:
-        here = store.lengths[:, None]
-        allowed = allowed & (here - slots[None, :] < window)
-        stem = torch.arange(store.stem_depth, device=q.device)
-        seen_stem = (here + store.stem_depth - stem[None, :] < window)[:, None]
+        here = store.step_depth[:, :, None]
+        allowed = allowed & (here - store.slot_depth[:, None, :used] < window)
+        seen_stem = here - torch.arange(store.stem_depth, device=q.device) < window
     out = _attend(
-        q[:, :, None],
+        q.view(shape),
         (store.stem_keys[layer], store.stem_values[layer]),
         (keys[:, :, :used], values[:, :, :used]),
-        (seen_stem, allowed[:, None]),
+        (seen_stem, allowed),
         softcap,
     )
-    return out[:, :, 0]
+    return out.flatten(1, 2)
 
 
 AttentionInterface.register(NAME, tree_attention)

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from savile.lm.attention import Store
 from savile.lm.model import LM
-from savile.lm.tree import Layout, Paths, Tree, build, plan
+from savile.lm.store import after_prompts
+from savile.lm.tree import Paths, build, plan
 
 
 @torch.no_grad()
@@ -37,7 +36,8 @@ def greedy(lm: LM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> lis
     layout = plan(tree, lm.device, lm.root_tokens)
     layout.keep = {}
     logits = lm.logits(tree, tree.ends, layout)
-    store = _store(tree, layout, layout.keep, max_new_tokens)
+    store = after_prompts(tree, layout, max_new_tokens)
+    lengths = torch.tensor(store.prompt_slots, device=lm.device)
     answers: list[list[int]] = [[] for _ in prompts]
     running = np.arange(len(prompts))
     for written in range(max_new_tokens):
@@ -50,9 +50,13 @@ def greedy(lm: LM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> lis
             break
         if not alive.all():
             kept = torch.from_numpy(np.flatnonzero(alive)).to(lm.device)
-            running, tokens = running[alive], tokens[kept]
+            running, tokens, lengths = running[alive], tokens[kept], lengths[kept]
             store.retain(kept)
-        logits = lm.step(tokens, store)
+        slots = torch.arange(int(lengths.max()) + 1, device=lm.device)
+        seen = slots <= lengths[:, None]
+        store.append(lengths[:, None], lengths[:, None] + store.stem_depth, seen[:, None])
+        logits = lm.step(tokens[:, None], store)[:, 0]
+        lengths = lengths + 1
     return answers
 
 
@@ -62,36 +66,6 @@ def end_tokens(lm: LM) -> frozenset[int]:
     own = lm.model.generation_config.eos_token_id
     stops.update(own if isinstance(own, list) else [own])
     return frozenset(int(s) for s in stops if s is not None)
-
-
-def _store(tree: Tree, layout: Layout, kept: dict[int, tuple[Tensor, Tensor]], room: int) -> Store:
-    """Split kept keys and values into the shared stem and each prompt's own, with room for
-    answers."""
-    p = layout.stem
-    root = p - tree.stem
-    own = [[n + root for n in tree.path(int(end)) if n >= tree.stem] for end in tree.ends]
-    longest = max(map(len, own))
-    rows = np.zeros((len(own), longest), dtype=np.int64)
-    for row, path in enumerate(own):
-        rows[row, : len(path)] = path
-    device = layout.depth.device
-    index = torch.from_numpy(rows).to(device)
-    store = Store(
-        stem_keys={},
-        stem_values={},
-        keys={},
-        values={},
-        lengths=torch.tensor([len(path) for path in own], device=device),
-        stem_depth=p,
-    )
-    for layer, (k, v) in kept.items():
-        store.stem_keys[layer], store.stem_values[layer] = k[:, :p], v[:, :p]
-        for held, packed in ((store.keys, k), (store.values, v)):
-            heads, _, width = packed.shape
-            space = packed.new_zeros(heads, len(own), longest + room, width)
-            space[:, :, :longest] = packed[:, index.flatten()].view(heads, len(own), longest, width)
-            held[layer] = space
-    return store
 
 
 def _plain(lm: LM, prompt: Sequence[int], limit: int, stops: frozenset[int]) -> list[int]:

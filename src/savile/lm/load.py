@@ -85,7 +85,8 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        # avx512_bf16 alone is slower than float32 (0.6-0.75x at widths 256-1024, docs/log.md)
+        return bool(torch.cpu._is_amx_tile_supported())
     return False
 
 

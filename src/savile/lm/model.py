@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from savile.lm import attention
 from savile.lm.sites import Sites
+from savile.lm.store import Store
 from savile.lm.template import Template
 from savile.lm.tree import Layout, Paths, Tree, build, plan
 from savile.types import Message
@@ -157,19 +158,18 @@ class LM:
         where = torch.from_numpy(np.asarray(nodes)).to(self.device) + self.root_tokens
         return self._forward(ids, layout.depth[None], {"tree": layout}, where)[0].float()
 
-    def step(self, tokens: Tensor, store: attention.Store) -> Tensor:
-        """Return the next logits, float32 [A, V], after one new token [A] of each running
-        sequence."""
-        depth = store.lengths + store.stem_depth
-        inputs = self.sites.embedding(tokens[None])
-        self.work.tokens += len(tokens)
-        self.work.predictions += len(tokens)
+    def step(self, tokens: Tensor, store: Store) -> Tensor:
+        """Return the next logits, float32 [A, E, V], after E new tokens [A, E] of each sequence."""
+        self.work.tokens += tokens.numel()
+        self.work.predictions += tokens.numel()
         out = self.model(
-            inputs_embeds=inputs, position_ids=depth[None], use_cache=False, tree=store
+            inputs_embeds=self.sites.embedding(tokens.flatten()[None]),
+            position_ids=store.step_depth.flatten()[None],
+            use_cache=False,
+            tree=store,
         )
-        store.lengths = store.lengths + 1
         logits: Tensor = out.logits[0].float()
-        return logits
+        return logits.view(*tokens.shape, -1)
 
     @property
     def root_tokens(self) -> int:

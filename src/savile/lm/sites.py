@@ -15,8 +15,8 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-Update = Callable[[Tensor], Tensor]
-"""From the input of a linear map [..., in] to what is added to its output [..., out]."""
+Update = Callable[[Tensor, Tensor], Tensor]
+"""From the input [..., in] and the output [..., out] of a linear map to its new output."""
 
 
 class LinearSite(NamedTuple):
@@ -73,10 +73,10 @@ class Sites:
         return found
 
 
-def add_to_output(site: LinearSite, update: Update) -> RemovableHandle:
-    """Add `update(input)` to a linear map's output until the handle is removed."""
+def change_output(site: LinearSite, update: Update) -> RemovableHandle:
+    """Let `update` change a linear map's output until the handle is removed."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + update(inputs[0])
+        return update(inputs[0], output)
 
     return site.module.register_forward_hook(hook)

@@ -151,8 +151,8 @@ def build(groups: Sequence[Paths]) -> Tree:
     rows: list[tuple[int, int, float, int]] = []
     sequences = separate = 0
     for group in groups:
-        if not group.prompt:
-            raise ValueError("a prompt needs at least one token")
+        if not group.prompt or not all(map(len, group.completions)):
+            raise ValueError("a prompt or a completion needs at least one token")
         end = trie.insert(group.prompt, -1)[-1]
         ends.append(end)
         for number, completion in enumerate(group.completions):
