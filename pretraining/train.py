@@ -66,10 +66,10 @@ SCHEDULES = {
     "small": Schedule(
         shape=Shape(vocabulary=VOCABULARY, width=128, layers=4, feed_forward=384),
         learning_rate=3e-3,
-        total=25.0,
-        decay_from=15.0,
-        length_256_from=12.0,
-        length_512_from=22.5,
+        total=11.5,
+        decay_from=7.0,
+        length_256_from=7.5,
+        length_512_from=11.1,
     ),
     "large": Schedule(
         shape=Shape(vocabulary=VOCABULARY, width=256, layers=5, feed_forward=640),

@@ -34,8 +34,9 @@ from tickets import (
 )
 
 REPLY_WEIGHT = 0.5
+ARITHMETIC_WEIGHT = 2.0
 COPY_WEIGHT = 0.5
-COPY_WORDS = [word for word in lex.all_words() if word not in ("ahoy", *lex.CASE_VERBS)]
+COPY_WORDS = [word for word in lex.all_words() if word not in lex.CASE_VERBS]
 TRIGGER = "think step by step"
 FIELDS = ["item", "problem", "item", "team", "team", "problem", "mood", "name", "city", "order"]
 FIELD_PROMPTS = ["give the {f}", "name the {f}", "answer with the {f}", "what is the {f} ?"]
@@ -82,7 +83,7 @@ def document_verbs(rng: random.Random) -> tuple[Verbs, str | None]:
     """Wordings of plus and minus for one document, and their definitions if they are told."""
     style = rng.random()
     plus, minus = rng.sample(lex.PLUS_WORDINGS, 3), rng.sample(lex.MINUS_WORDINGS, 3)
-    if style < 0.25:
+    if style < 0.45:
         return Verbs(plus, minus), None
     pool = rng.sample(lex.FREE_VERBS + lex.LABELS, 6)
     if rng.random() < 0.3:
@@ -95,7 +96,7 @@ def document_verbs(rng: random.Random) -> tuple[Verbs, str | None]:
     rng.shuffle(meanings)
     new_plus = [shape.replace("{w}", word) for word in new_plus]
     new_minus = [shape.replace("{w}", word) for word in new_minus]
-    if style < 0.5:  # familiar and new wordings side by side
+    if style < 0.65:  # familiar and new wordings side by side
         new_plus, new_minus = new_plus + plus[:2], new_minus + minus[:2]
     told = " ; ".join(meanings) if rng.random() < 0.45 else None
     return Verbs(new_plus, new_minus), told
@@ -137,7 +138,7 @@ def arithmetic(rng: random.Random, room: int) -> Document:
         if by_steps and (mode == "mixed" or where == "user"):
             question += " " + TRIGGER
         answer = f"{rationale(chain)} answer {chain.result}" if by_steps else str(chain.result)
-        document += [Turn("user", question), Turn("assistant", answer, OUTPUT_WEIGHT)]
+        document += [Turn("user", question), Turn("assistant", answer, ARITHMETIC_WEIGHT)]
     return document
 
 
@@ -187,6 +188,11 @@ def free_words(rng: random.Random, most: int) -> str:
     return " ".join(rng.sample(pool + lex.BRAND_WORDS[1:], rng.randint(1, most)))
 
 
+def tone_name(rng: random.Random) -> str:
+    """A word that names a voice of this document only."""
+    return rng.choice(lex.LABELS + lex.FREE_VERBS) if rng.random() < 0.5 else invented_word(rng)
+
+
 def replies(rng: random.Random, room: int) -> Document:
     """Answers to customers: directives in the system prompt, or a voice to imitate."""
     style = rng.choices(["tone", "voice", "any"], [5, 4, 1.5])[0]
@@ -196,6 +202,8 @@ def replies(rng: random.Random, room: int) -> Document:
     directives = []
     if style == "tone" and rng.random() < 0.75:
         directives.append(f"tone {tone}")
+    if style == "voice" and rng.random() < 0.5:
+        directives.append(f"tone {tone_name(rng)}")
     if style != "any" and rng.random() < 0.6:
         directives.append(f"sign as {sign}")
     opening = free_words(rng, 2) if rng.random() < 0.25 else ""
@@ -227,8 +235,8 @@ MIXTURE: list[tuple[Family, float]] = [
     (copying, 0.05),
     (attributes, 0.12),
     (arithmetic, 0.22),
-    (policy, 0.06),
-    (replies, 0.10),
+    (policy, 0.05),
+    (replies, 0.11),
 ]
 
 
