@@ -179,6 +179,17 @@ def test_labels_are_normalized_when_asked(tmp_path: Path) -> None:
         assert found.train[-1].output == "yes"
 
 
+def test_several_accepted_labels_are_all_checked(tmp_path: Path) -> None:
+    three(tmp_path)
+    rows = [*numbered(40), {"text": "x y", "label": ["yes", "no"]}]
+    write_rows(tmp_path / "train.jsonl", rows)
+    assert dataset(tmp_path, SPLITS, extra=LABELS).train[-1].accepted == ("yes", "no")
+    rows[-1] = {"text": "x y", "label": ["yes", "nope"]}
+    write_rows(tmp_path / "train.jsonl", rows)
+    with pytest.raises(DataError, match="'nope' is not in the label set"):
+        dataset(tmp_path, SPLITS, extra=LABELS)
+
+
 def test_a_label_without_train_rows_is_said(tmp_path: Path) -> None:
     three(tmp_path)
     found = dataset(tmp_path, SPLITS, extra="prompt: {labels: [no, yes, maybe]}\n")

@@ -53,7 +53,8 @@ def fields(folder: Path, row: dict[str, Any], **wanted: str) -> tuple[Any, ...]:
 
 def as_csv(cells: list[str], delimiter: str = ",", end: str = "\n") -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator=end)
+    quoting = csv.QUOTE_ALL if "\r" in "".join(cells) else csv.QUOTE_MINIMAL
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=quoting)
     writer.writerow(["text", "label"])
     writer.writerows([cell, "x"] for cell in cells)
     return text.getvalue().encode()
@@ -89,10 +90,24 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path, name: str) -> None:
     assert read(tmp_path, name, codecs.BOM_UTF8 + content) == [{"text": "a", "label": "b"}]
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-32", "utf-16-le"])
+@pytest.mark.parametrize(
+    "encoding", ["latin-1", "cp1252", "utf-16", "utf-32", "utf-16-le", "utf-7"]
+)
 def test_a_given_encoding_is_used(tmp_path: Path, encoding: str) -> None:
     content = "text,label\ncafé,b\n".encode(encoding)
     assert read(tmp_path, "a.csv", content, encoding=encoding)[0]["text"] == "café"
+
+
+@pytest.mark.parametrize("encoding", ["base64", "undefined", "rot13", "no\0pe", "x" * 500])
+def test_what_is_no_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(DataError, match="unknown encoding"):
+        read(tmp_path, "a.csv", b"a,b\nc,d\n", encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["idna", "punycode", "utf-7", "iso2022_jp", "ascii", "utf-16"])
+def test_bytes_of_another_encoding_are_refused(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(DataError):
+        read(tmp_path, "a.csv", b"a,b\n\xff\xfe\x81,d\n", encoding=encoding)
 
 
 @pytest.mark.parametrize(("name", "delimiter"), [("a.tsv", "\t"), ("a.csv", ";"), ("a.csv", "|")])

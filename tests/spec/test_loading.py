@@ -83,6 +83,20 @@ def test_a_template_without_quotes_is_explained(tmp_path: Path) -> None:
         load(tmp_path, "task: t\ndata: {file: a.csv, input: {subject}}\n")
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("labels: [a, b]", "did you mean 'prompt.labels'?"),
+        ("lerning_rate: 1", "{learning_rate: …}}]'?"),
+        ("qqqq: 1", "expected task, description"),
+    ],
+)
+def test_a_key_at_the_wrong_place_is_sent_home(tmp_path: Path, line: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, BASE + line + "\n")
+    assert words in str(caught.value)
+
+
 def test_anchors_may_be_used(tmp_path: Path) -> None:
     text = BASE + "prompt: {labels: &l [a, b]}\nladder: [zero_shot, {few_shot: {k: 2}}]\n"
     assert load(tmp_path, text).prompt.labels == ("a", "b")

@@ -46,22 +46,22 @@ def close(
         labels = tuple(wanted)
     by_fold = {fold_label(label): label for label in labels}
     faults = Faults()
-    closed: dict[str, list[Record]] = {}
     exact = set(labels)
     unknown = Counter(
-        r.outputs[0] for rs in parts.values() for r in rs if r.outputs[0] not in exact
+        label for rs in parts.values() for r in rs for label in r.outputs if label not in exact
     )
+    closed: dict[str, list[Record]] = {}
     for split, records in parts.items():
         closed[split] = []
         for record in records:
-            label = record.outputs[0]
-            if label not in exact:
-                meant = by_fold.get(fold_label(label))
-                if meant is None or not normalize:
-                    faults.add(_wrong(record, meant, labels, unknown[label]))
+            outputs = []
+            for label in record.outputs:
+                meant = label if label in exact else by_fold.get(fold_label(label))
+                if meant is None or (meant != label and not normalize):
+                    faults.add(_wrong(record, label, meant, labels, unknown[label]))
                     continue
-                record = record._replace(outputs=(meant,))
-            closed[split].append(record)
+                outputs.append(meant)
+            closed[split].append(record._replace(outputs=tuple(outputs)))
     faults.raise_any()
     _check_classes(closed)
     return Closed(labels, closed, _warnings(labels, closed))
@@ -89,8 +89,9 @@ def _canonical(counts: Counter[str], known: Sequence[Record], normalize: bool) -
     return tuple(sorted(chosen))
 
 
-def _wrong(record: Record, meant: str | None, labels: Sequence[str], count: int) -> Problem:
-    label = record.outputs[0]
+def _wrong(
+    record: Record, label: str, meant: str | None, labels: Sequence[str], count: int
+) -> Problem:
     rows = f"{count} row{'s' * (count != 1)}"
     if meant is not None:
         form = "only by case, spaces or Unicode form"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyarrow as pa
@@ -33,8 +34,12 @@ def read(source: Source) -> Table:
 def _cell(value: Any) -> Any:
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
+    if isinstance(value, float) and math.isnan(value):
+        return None  # how a missing number is written from a data frame
     if isinstance(value, (int, float)):
         return Number(repr(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
     if isinstance(value, list):
         return [_cell(item) for item in value]
     if isinstance(value, dict):

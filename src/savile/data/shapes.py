@@ -34,6 +34,8 @@ ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assi
          "system": "system", "developer": "system"}  # fmt: skip
 STEPS = re.compile(r"\A(.*?)\n####[ \t]*(\S.*)\Z", re.DOTALL)
 """Worked steps, then `#### answer` as the last line."""
+IDENTIFIER = re.compile(r"\A(id|idx|index|uuid|.*_id|_.*|unnamed.*)\Z", re.IGNORECASE)
+"""Columns that are never guessed to be a question or an answer."""
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 SAMPLE = 50
 """Rows looked at to recognize a shape."""
@@ -131,7 +133,7 @@ def _require(table: Table, names: Sequence[str], present: Sequence[str]) -> None
 def _choose(table: Table, wanted: Wanted, present: Sequence[str]) -> Wanted:
     """Fill in the columns that the spec leaves out, from the names that are usual."""
     used = {name for text in wanted[1:] if text for name in names_in(text)}
-    free = [c for c in present if c not in used and not c.lower().startswith(("id", "_"))]
+    free = [c for c in present if c not in used and not IDENTIFIER.match(c)]
     lowered = {column.lower(): column for column in reversed(free)}
     output = wanted.output or next((lowered[n] for n in OUTPUTS if n in lowered), None)
     inputs = [n for n in INPUTS if n in lowered and lowered[n] != output]

@@ -52,6 +52,8 @@ WIDE = (
     (b"\xff\xfe", "UTF-16LE"),
     (b"\xfe\xff", "UTF-16BE"),
 )
+WIDE_CODECS = ("utf-16", "utf-32", "utf-7", "iso2022", "cp037", "cp500", "cp273", "hz", "cp1140")
+"""Encodings in which a line end is not the byte 0A, or whose bytes depend on what came before."""
 SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -84,12 +86,16 @@ class Source:
     sha256: str = ""
     """Of the bytes on disk; known once `lines` is used up."""
     size: int = 0
+    _codec: str = "utf-8"
+    """The encoding's name as Python writes it."""
 
     def __post_init__(self) -> None:
         try:
-            codecs.lookup(self.encoding)
-        except LookupError:
-            raise self.error(f"unknown encoding '{self.encoding}' (data.encoding)") from None
+            self._codec = codecs.lookup(self.encoding).name
+            b"abcd".decode(self.encoding, "ignore")
+        except (LookupError, UnicodeError, ValueError):
+            what = f"unknown encoding '{self.encoding}' (data.encoding)"
+            raise self.error(what, fix="Use utf-8, cp1252, latin-1, utf-16, …") from None
         try:
             status = self.path.stat()
         except FileNotFoundError:
@@ -184,8 +190,7 @@ class Source:
 
     def _narrow(self) -> Iterator[bytes]:
         """Yield bytes as they are, or recoded to UTF-8 when the encoding is a wide one."""
-        name = codecs.lookup(self.encoding).name
-        if not name.startswith(("utf-16", "utf-32")):
+        if not self._codec.startswith(WIDE_CODECS):
             yield from self.blocks()
             return
         decoder = codecs.getincrementaldecoder(self.encoding)()
@@ -208,17 +213,18 @@ class Source:
                     fix="Is this a text file? Remove the byte",
                 )
             )
-        wide = codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32"))
-        encoding = "utf-8" if wide else self.encoding
+        encoding = "utf-8" if self._codec.startswith(WIDE_CODECS) else self.encoding
         try:
             return raw.decode(encoding)
         except UnicodeDecodeError as error:
             at = error.start
             fix = ""
-            if encoding in ("utf-8", "utf8", "UTF-8"):
+            if self._codec in ("utf-8", "utf-8-sig"):
                 fix = "If the file is Windows or Latin text, set data.encoding: cp1252"
             what = f"not {self.encoding}: byte 0x{raw[at]:02X} at byte {at + 1} of the line"
             raise self.error(what, number, fix) from error
+        except UnicodeError as error:
+            raise self.error(f"not {self.encoding}: {error}", number) from error
 
     def _long(self, number: int) -> DataError:
         size = (
@@ -232,7 +238,7 @@ class Source:
             if not head.startswith(MAGIC[0][0]) and head:
                 raise self.error("the name ends in .gz but the file is not gzip")
             return
-        if codecs.lookup(self.encoding).name in ("utf-8", "utf-8-sig"):
+        if self._codec in ("utf-8", "utf-8-sig"):
             for mark, name in WIDE:
                 if head.startswith(mark):
                     shown = " ".join(f"{byte:02X}" for byte in mark)

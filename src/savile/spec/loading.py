@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -145,10 +146,32 @@ def _section_faults(error: ValidationError) -> list[Fault]:
     for entry in error.errors(include_url=False):
         loc = tuple(entry["loc"])
         if entry["type"] == "extra_forbidden":
-            faults.append(unknown_key(loc, _fields_at(loc[:-1])))
+            faults.append(_elsewhere(unknown_key(loc, _fields_at(loc[:-1]))))
         else:
             faults.append(from_pydantic(dict(entry)))
     return faults
+
+
+def _elsewhere(fault: Fault) -> Fault:
+    """Point an unknown key at the section or the technique that has it."""
+    if not fault.expected:
+        return fault
+    key = str(fault.loc[-1])
+    homes = {
+        sub: f"{name}.{sub}"
+        for name, field in Spec.model_fields.items()
+        if (section := _section(field.annotation)) is not None
+        for sub in section.model_fields
+    }
+    for axis in registry.AXES[:3]:
+        for part, info in registry.parts(axis).items():
+            home = f"ladder: [{{{part}: {{%s: …}}}}]"
+            homes |= {s.name: home % s.name for s in info.settings if s.name not in homes}
+    close = get_close_matches(key, homes, n=1, cutoff=0.8)
+    if not close:
+        return fault
+    what = f"unknown key '{key}'; did you mean '{homes[close[0]]}'?"
+    return fault._replace(what=what, expected="")
 
 
 def _fields_at(loc: Loc) -> list[str]:
