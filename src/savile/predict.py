@@ -117,6 +117,11 @@ def _texts(
     lm: LM, frame: Frame, prompts: Sequence[Sequence[int]], limit: int
 ) -> list[tuple[str, int]]:
     """Return the greedy answer of each prompt with its token count."""
-    room = lm.context - lm.root_tokens - max(map(len, prompts))
-    answers = greedy(lm, prompts, min(limit, max(room, 1)))
+    room = lm.context - lm.root_tokens
+    limits = [min(limit, max(room - len(prompt), 1)) for prompt in prompts]
+    answers: list[list[int]] = [[] for _ in prompts]
+    for shared in set(limits):  # one, but near the end of the context: no row limits another
+        rows = [row for row, own in enumerate(limits) if own == shared]
+        for row, ids in zip(rows, greedy(lm, [prompts[r] for r in rows], shared), strict=True):
+            answers[row] = ids
     return [(lm.template.decode(ids), len(ids)) for ids in answers]

@@ -8,6 +8,7 @@ good state comes back and the learning rate is halved, at most `MAX_ROLLBACKS` t
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,8 +92,9 @@ class Trained(NamedTuple):
     status: str
     """`ok` or `diverged`."""
     reason: str | None
-    dev_score: float
-    dev_loss: float
+    dev_score: float | None
+    """None when no state was ever scored."""
+    dev_loss: float | None
     examples: int
     steps: int
     tokens: int
@@ -115,8 +117,8 @@ def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None
     return Trained(
         status="ok" if loop.diverged is None else "diverged",
         reason=loop.diverged,
-        dev_score=loop.best[0],
-        dev_loss=-loop.best[1],
+        dev_score=loop.best[0] if loop.scored else None,
+        dev_loss=-loop.best[1] if loop.scored else None,
         examples=loop.examples,
         steps=loop.step,
         tokens=loop.tokens,
@@ -152,6 +154,13 @@ class _Loop:
     def __init__(self, job: Job, attached: Attached, on_progress: OnProgress | None) -> None:
         self.job, self.attached, self.on_progress = job, attached, on_progress
         self.rows = encode(job.lm, job.frame, job.train)
+        if not job.dev:
+            raise DataError(
+                Problem(
+                    what="there is no dev row to choose the best state by",
+                    fix="Give data.dev, or a share of the rows (data.shares.dev).",
+                )
+            )
         if not self.rows:
             raise DataError(
                 Problem(
@@ -170,6 +179,11 @@ class _Loop:
         self.history: list[dict[str, Any]] = []
         self.diverged: str | None = None
         self._optimizer()
+
+    @property
+    def scored(self) -> bool:
+        """Whether some state had a finite loss on the dev rows."""
+        return math.isfinite(self.best[1])
 
     def _optimizer(self) -> None:
         self.optimizer = torch.optim.AdamW(
@@ -194,6 +208,8 @@ class _Loop:
                     self._evaluate(loss)
             if self.diverged is not None or self.step >= plan.steps:
                 break
+        if self.diverged is None and not self.scored:
+            self.diverged = f"diverged by step {self.step}: the dev loss is not finite"
         self.attached.load(self.best_state)
 
     def _gradients(self, step: Sequence[Any]) -> float:
@@ -216,7 +232,7 @@ class _Loop:
         """Take the step if loss and gradient are finite, else roll back."""
         self.masters.collect()
         norm = torch.nn.utils.clip_grad_norm_(self.masters.tensors, self.job.plan.max_grad_norm)
-        good = bool(torch.isfinite(norm)) and loss == loss and abs(loss) != float("inf")
+        good = bool(torch.isfinite(norm)) and math.isfinite(loss)
         if good:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.job.plan.rate(self.step) * self.slowdown
@@ -247,10 +263,12 @@ class _Loop:
         score = job.metric.score(answers, references, job.frame.labels)
         dev_loss = mean_loss(lm, self.dev_rows, job.plan.tokens_per_tree)
         self.evaluation_flops += flops(lm, lm.work, "none") - before
+        finite = math.isfinite(dev_loss)
+        known = dev_loss if finite else None
         self.history.append(
-            {"step": self.step, "loss": loss, "dev_score": score, "dev_loss": dev_loss}
+            {"step": self.step, "loss": loss, "dev_score": score, "dev_loss": known}
         )
-        if dev_loss == dev_loss and (score, -dev_loss) > self.best:
+        if finite and (score, -dev_loss) > self.best:
             self.best = (score, -dev_loss)
             self.best_state = self.attached.state()
 

@@ -19,6 +19,16 @@ from savile.errors import EnvironmentProblem, IntegrityError, Problem
 
 FORBIDDEN: Final = frozenset({"auto_map", "trust_remote_code", "custom_code", "custom_pipelines"})
 """Keys through which a configuration has run code (CVE-2025-66448, CVE-2026-4372 and others)."""
+CONFIGURATIONS: Final = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+)
+"""The JSON files of a folder that transformers may read as settings."""
 MAX_HEADER: Final = 100_000_000
 """Bytes of a safetensors header; the format's own limit."""
 
@@ -31,7 +41,8 @@ def validate(folder: Path) -> dict[str, Any]:
         IntegrityError: pickled weights only, code in a configuration, damaged weights.
     """
     config = _json(folder / "config.json")
-    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+    _no_adapter(folder)
+    for name in CONFIGURATIONS:
         path = folder / name
         if path.exists():
             for key, value in _walk(_json(path)):
@@ -45,7 +56,7 @@ def validate(folder: Path) -> dict[str, Any]:
 def identity(folder: Path) -> str:
     """Return a sha256 over configuration, weights, tokenizer and template of a folder."""
     digest = hashlib.sha256()
-    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    names = (*CONFIGURATIONS[:4], "tokenizer.json", "chat_template.jinja")
     for path in [*(folder / name for name in names), *weight_files(folder)]:
         if path.exists():
             digest.update(path.name.encode())
@@ -58,9 +69,10 @@ def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a folder, all shards of an index."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        names = sorted(set(_json(index).get("weight_map", {}).values()))
+        table = _json(index).get("weight_map")
+        names = sorted({str(v) for v in table.values()}) if isinstance(table, dict) else []
         for name in names:
-            if Path(name).name != name:
+            if Path(name).name != name or not name.endswith(".safetensors"):
                 raise IntegrityError(
                     Problem(
                         what="an index names a file outside its folder",
@@ -117,12 +129,9 @@ def check_safetensors(file: Path) -> None:
             )
         try:
             header = json.loads(handle.read(length))
-            spans = sorted(
-                tuple(entry["data_offsets"])
-                for key, entry in header.items()
-                if key != "__metadata__"
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            entries = [entry for key, entry in header.items() if key != "__metadata__"]
+            spans = sorted((int(a), int(b)) for a, b in (e["data_offsets"] for e in entries))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(
                 Problem(
                     what="the safetensors header cannot be read", where=str(file), found=str(error)
@@ -160,7 +169,7 @@ def _json(path: Path) -> dict[str, Any]:
                 fix="A base is a folder as transformers saves it, or a Hugging Face id.",
             )
         ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise EnvironmentProblem(
             Problem(what="the file is not readable JSON", where=str(path), found=str(error))
         ) from error
@@ -180,7 +189,7 @@ def _walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _refuse_code(path: Path, key: str, value: Any) -> None:
-    kernel = "attn_implementation" in key and isinstance(value, str) and "/" in value
+    kernel = "attn_implementation" in key and "/" in json.dumps(value)  # also one per sub-model
     if (key in FORBIDDEN and value) or kernel:
         raise IntegrityError(
             Problem(
@@ -192,8 +201,21 @@ def _refuse_code(path: Path, key: str, value: Any) -> None:
         )
 
 
+def _no_adapter(folder: Path) -> None:
+    """Refuse an adapter: transformers would load the base it names instead of this folder."""
+    if (folder / "adapter_config.json").exists():
+        raise EnvironmentProblem(
+            Problem(
+                what="the folder holds an adapter (adapter_config.json), not a base",
+                where=str(folder),
+                fix="Name the base it was trained on, or a folder with the adapter merged.",
+            )
+        )
+
+
 def _causal(folder: Path, config: dict[str, Any]) -> None:
     named = config.get("architectures") or []
+    named = [str(n) for n in named] if isinstance(named, list) else [str(named)]
     causal = [n for n in named if n.endswith(("ForCausalLM", "LMHeadModel"))]
     if config.get("is_encoder_decoder") or (named and not causal):
         raise EnvironmentProblem(

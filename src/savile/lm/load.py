@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from savile.errors import EnvironmentProblem, IntegrityError, Problem
@@ -34,7 +35,7 @@ def resolve(base: str, folder: Path) -> Path:
     """
     if base in EMBEDDED:
         return Path(str(resources.files("savile") / "embedded" / EMBEDDED[base]))
-    local = (folder / base).expanduser()
+    local = folder / _expanded(base)
     if local.is_dir():
         return local
     if base.count("/") > 1 or base.startswith((".", "/", "~")):
@@ -44,6 +45,14 @@ def resolve(base: str, folder: Path) -> Path:
         return Path(snapshot_download(base, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise _missing(base, local, str(error).split("\n")[0]) from error
+
+
+def _expanded(base: str) -> Path:
+    """Replace a leading ~ by the home folder, where there is one."""
+    try:
+        return Path(base).expanduser()
+    except RuntimeError:  # no such user
+        return Path(base)
 
 
 def identity(base: str, folder: Path) -> str:
@@ -66,9 +75,7 @@ def load(base: str, *, folder: Path, device: str = "auto", dtype: str = "auto") 
     """
     path = resolve(base, folder)
     model_folder.validate(path)
-    where = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    )
+    where = _device(device)
     weights = _dtype(dtype, where, path)
     tokenizer = _tokenizer(path)
     model = _weights(path, weights)
@@ -78,6 +85,24 @@ def load(base: str, *, folder: Path, device: str = "auto", dtype: str = "auto") 
     if weights == torch.float32 and dtype == "auto" and has_bfloat16(where):
         lm.amp = torch.bfloat16
     return lm
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:  # torch asserts when built without CUDA
+        raise EnvironmentProblem(
+            Problem(
+                what="the device cannot be used here",
+                where="compute.device",
+                found=f"{device!r}: {_first(error)}",
+                expected="auto, cpu, or cuda where PyTorch finds a GPU",
+            )
+        ) from error
+    return where
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -130,6 +155,10 @@ def _weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise EnvironmentProblem(
             Problem(what="the model cannot be loaded", where=str(path), found=_first(error))
+        ) from error
+    except SafetensorError as error:
+        raise IntegrityError(
+            Problem(what="the weights cannot be read", where=str(path), found=_first(error))
         ) from error
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]

@@ -46,7 +46,8 @@ class Template:
         self.special: tuple[str, ...] = tuple(
             sorted({str(t) for t in tokenizer.added_tokens_encoder}, key=len, reverse=True)
         )
-        self.system_role = self._renders([Message(role="system", content="x")])
+        mark = f"savile{secrets.token_hex(16)}"
+        self.system_role = self._renders([Message(role="system", content=mark)])
         self.end = self._end_of_turn()
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:

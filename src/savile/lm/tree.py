@@ -140,11 +140,11 @@ def build(groups: Sequence[Paths]) -> Tree:
     """Merge prompts and their completions into one tree.
 
     The last token of a completion is only ever predicted, so it becomes a target and no node
-    (unless it lies on another path). A prompt must have at least one token; completions may be
-    empty lists of choices (then the prompt is only encoded, for generation).
+    (unless it lies on another path). Prompts and completions have at least one token; the list
+    of completions may be empty (then the prompt is only encoded, for generation).
 
     Raises:
-        ValueError: a prompt without tokens.
+        ValueError: a prompt or a completion without tokens.
     """
     trie = _Trie()
     ends: list[int] = []

@@ -1,0 +1,107 @@
+"""Greedy answers: batch = single runs = transformers' `generate`."""
+
+import contextlib
+import random
+
+import pytest
+import torch
+
+from savile.deltas.base import Delta
+from savile.deltas.lora import LoRA
+from savile.deltas.prompt_tuning import PromptTuning
+from savile.lm.generate import end_tokens, greedy
+from savile.lm.model import LM
+from savile.prompts.base import Frame
+from savile.types import Example
+from tests import tiny
+from tests.contracts.tree_gate import eager, shake
+
+LENGTH = 9
+STEM = [1, *range(20, 33)]
+PROMPTS = [
+    [*STEM, 40],
+    [*STEM, 41, 42, 43, 44, 45],
+    STEM,  # the beginning of all others
+    [*STEM, 40],  # twice the same
+    [*STEM, 41, 42],  # the beginning of another
+    [*STEM, 50, 51, 52],
+    [*STEM, 60, 40],
+]
+DELTAS: dict[str, Delta | None] = {
+    "alone": None,
+    "lora": LoRA(r=2),
+    "prompt_tuning": PromptTuning(num_virtual_tokens=4),
+}
+
+
+def attach(lm: LM, name: str) -> contextlib.AbstractContextManager[object]:
+    delta = DELTAS[name]
+    if delta is None:
+        return contextlib.nullcontext()
+    attached = delta.attach(lm, 0)
+    shake(attached, 0.1)
+    return attached
+
+
+def theirs(lm: LM, prompt: list[int]) -> list[int]:
+    """Return transformers' own greedy answer, the end token left out."""
+    with eager(lm), torch.no_grad():
+        vectors = lm.sites.embedding(torch.tensor([prompt]))
+        if lm.root is not None:
+            vectors = torch.cat([lm.root[None], vectors], 1)
+        out = lm.model.generate(
+            inputs_embeds=vectors,
+            attention_mask=torch.ones(vectors.shape[:2], dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=LENGTH,
+            eos_token_id=sorted(end_tokens(lm)),
+            pad_token_id=0,
+        )[0].tolist()
+    stops = [at for at, token in enumerate(out) if token in end_tokens(lm)]
+    return out[: stops[0]] if stops else out
+
+
+@pytest.mark.parametrize("name", sorted(DELTAS))
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, *tiny.FALLBACK])
+def test_batches_equal_single_runs_and_transformers(family: str, name: str) -> None:
+    lm = tiny.lm(family)
+    with attach(lm, name):
+        wanted = [theirs(lm, prompt) for prompt in PROMPTS]
+        assert greedy(lm, PROMPTS, LENGTH) == wanted
+        assert [greedy(lm, [prompt], LENGTH)[0] for prompt in PROMPTS] == wanted
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_batch_size_and_order_change_nothing(size: int) -> None:
+    lm = tiny.lm("mistral")
+    wanted = greedy(lm, PROMPTS, LENGTH)
+    order = random.Random(size).sample(range(7), 7)
+    found: dict[int, list[int]] = {}
+    for start in range(0, 7, size):
+        rows = order[start : start + size]
+        answers = greedy(lm, [PROMPTS[row] for row in rows], LENGTH)
+        found.update(zip(rows, answers, strict=True))
+    assert [found[row] for row in range(7)] == wanted
+
+
+def test_answers_end_at_their_end_token(trained_lm: LM) -> None:
+    asked = ["a 0", "b 1", "c 2"]
+    prompts = [
+        trained_lm.encode_prompt(Frame().messages(Example(id=q, input=q, output=""))) for q in asked
+    ]
+    answers = [trained_lm.template.decode(ids) for ids in greedy(trained_lm, prompts, 30)]
+    assert answers == ["A", "L", "c"]
+
+
+def test_nothing_asked_nothing_answered() -> None:
+    lm = tiny.lm("llama")
+    assert greedy(lm, [], 5) == []
+    assert greedy(lm, [[1, 20]], 0) == [[]]
+
+
+def test_the_end_tokens_are_those_of_template_tokenizer_and_model() -> None:
+    lm = tiny.lm("llama")
+    assert end_tokens(lm) == {2, 4}
+    assert lm.model.generation_config is not None
+    lm.model.generation_config.eos_token_id = [2, 9]
+    assert end_tokens(lm) == {2, 4, 9}

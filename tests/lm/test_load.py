@@ -1,0 +1,69 @@
+"""A base is found by name and loaded whole, or the sentence says what was tried."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from savile.errors import EnvironmentProblem
+from savile.lm import load as loading
+from savile.lm.tree import build
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("models")
+    for family in ("llama", "gpt2"):
+        tiny.model(family).save_pretrained(folder / family)
+        tiny.tokenizer().save_pretrained(folder / family)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_saved_model_comes_back_to_the_bit(models: Path, family: str) -> None:
+    lm = loading.load(family, folder=models, device="cpu", dtype="float32")
+    lm.amp = None
+    tree = build(tiny.groups())
+    with torch.no_grad():
+        assert torch.equal(lm.logprobs(tree), tiny.lm(family).logprobs(tree))
+    assert lm.name == family
+    assert lm.uses_tree
+    assert not any(p.requires_grad for p in lm.model.parameters())
+
+
+def test_an_absolute_folder_and_one_of_the_home_are_found(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert loading.resolve(str(models / "llama"), Path("/")) == models / "llama"
+    monkeypatch.setenv("HOME", str(models))
+    assert loading.resolve("~/llama", Path("/nowhere")) == models / "llama"
+
+
+@pytest.mark.parametrize("base", ["./lama", "lama", "~nobody_here/llama", "a/b/c", "no-such/model"])
+def test_a_missing_base_says_what_was_tried(models: Path, base: str) -> None:
+    with pytest.raises(EnvironmentProblem, match="was not found") as caught:
+        loading.resolve(base, models)
+    if "lama" in base and "/" not in base.removeprefix("./"):
+        assert "Did you mean llama" in str(caught.value)
+
+
+def test_bfloat16_weights_are_loaded_as_asked(models: Path) -> None:
+    lm = loading.load("llama", folder=models, device="cpu", dtype="bfloat16")
+    assert {p.dtype for p in lm.model.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:77"])
+def test_a_device_that_is_not_there_is_named(models: Path, device: str) -> None:
+    with pytest.raises(EnvironmentProblem, match="device"):
+        loading.load("llama", folder=models, device=device)
+
+
+def test_the_identity_needs_no_loading(models: Path) -> None:
+    assert len(loading.identity("llama", models)) == 64
+    assert loading.identity("llama", models) != loading.identity("gpt2", models)

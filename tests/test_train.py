@@ -1,0 +1,268 @@
+"""The loop: rates, accumulation, the state it keeps, and what happens when numbers break."""
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, final
+
+import pytest
+import torch
+from torch import Tensor
+
+from savile.deltas.base import Attached
+from savile.deltas.full import Full
+from savile.deltas.lora import LoRA
+from savile.errors import DataError
+from savile.lm.model import LM
+from savile.lm.tree import Paths, build
+from savile.metrics.exact_match import ExactMatch
+from savile.objectives.base import Batch, Objective, TrainingData
+from savile.objectives.sft import SFT
+from savile.prompts.base import Frame
+from savile.train import Job, Plan, Trained, encode, mean_loss, train
+from savile.types import Example
+from tests import tiny
+
+Spoil = Callable[[Tensor, int], Tensor]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Spoiled(Objective):
+    """SFT whose loss is spoiled at some of its calls."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    spoil: Spoil
+    calls: list[int]
+
+    def batches(self, data: TrainingData, lm: LM, rng: random.Random) -> Iterator[Sequence[Batch]]:
+        return SFT().batches(data, lm, rng)
+
+    def loss(self, lm: LM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        self.calls.append(len(self.calls))
+        loss, log = SFT().loss(lm, batch)
+        return self.spoil(loss, self.calls[-1]), log
+
+
+def job(lm: LM, rows: Sequence[Example], **changes: object) -> Job:
+    plan = Plan(learning_rate=5e-3, examples=8 * 12, batch_size=8, evaluations=3)
+    made = Job(
+        lm=lm,
+        objective=SFT(),
+        frame=Frame(),
+        train=rows,
+        dev=rows,
+        metric=ExactMatch(),
+        plan=plan,
+        seed=0,
+        max_new_tokens=4,
+    )
+    own = {k: v for k, v in changes.items() if k in {f.name for f in fields(Job)}}
+    of_plan = {k: v for k, v in changes.items() if k not in own}
+    return replace(made, **own, plan=replace(plan, **of_plan))  # type: ignore[arg-type]
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def finite(attached: Attached) -> bool:
+    return all(bool(torch.isfinite(p).all()) for p in attached.parameters().values())
+
+
+def test_the_rate_rises_and_falls_in_straight_lines() -> None:
+    plan = Plan(learning_rate=1.0, examples=100, batch_size=1, warmup=0.1)
+    rates = [plan.rate(step) for step in range(plan.steps)]
+    assert plan.steps == 100
+    assert rates[:10] == pytest.approx([(i + 1) / 11 for i in range(10)])
+    assert rates[10] == 1.0
+    assert rates[10:] == pytest.approx([(100 - i) / 90 for i in range(10, 100)])
+    assert min(rates) > 0
+
+
+def test_without_warm_up_the_first_step_is_the_peak() -> None:
+    plan = Plan(learning_rate=0.5, examples=40, batch_size=4, warmup=0.0)
+    assert [plan.rate(step) for step in range(10)] == pytest.approx(
+        [0.5 * (10 - i) / 10 for i in range(10)]
+    )
+
+
+@pytest.mark.parametrize("examples", [0, 1, 8, 9])
+def test_there_is_always_one_step(examples: int) -> None:
+    plan = Plan(learning_rate=0.5, examples=examples, batch_size=8)
+    assert plan.steps == 1
+    assert 0 < plan.rate(0) <= 0.5
+
+
+def test_accumulation_gives_the_same_training(trained_lm: LM, eight: list[Example]) -> None:
+    losses: list[list[float]] = []
+    for tokens in (1, 10_000):
+        found: list[float] = []
+        with LoRA(r=2).attach(trained_lm, 0) as attached:
+            train(
+                job(trained_lm, eight, tokens_per_tree=tokens),
+                attached,
+                on_progress=lambda p, kept=found: kept.append(p.loss),  # type: ignore[misc]
+            )
+        losses.append(found)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=1e-4)
+    assert len(losses[0]) == 12
+
+
+def test_a_training_adds_up(trained_lm: LM, eight: list[Example]) -> None:
+    seen: list[int] = []
+    with LoRA(r=2).attach(trained_lm, 0) as attached:
+        made = train(
+            job(trained_lm, eight), attached, on_progress=lambda p: seen.append(p.examples)
+        )
+    rows = encode(trained_lm, Frame(), eight)
+    assert (made.status, made.reason) == ("ok", None)
+    assert (made.steps, made.examples) == (12, 96)
+    assert seen == list(range(8, 97, 8))
+    assert made.tokens == 12 * sum(len(r.prompt) + len(r.completion) for r in rows)
+    assert made.flops > 0
+    assert made.seconds > 0
+    assert [entry["step"] for entry in made.history] == [4, 8, 12]
+
+
+def test_the_best_state_by_dev_score_is_kept(trained_lm: LM, eight: list[Example]) -> None:
+    kept: list[dict[str, Tensor]] = []
+
+    def ruin(loss: Tensor, call: int) -> Tensor:
+        return loss if call < 8 else -20 * loss  # the last steps unlearn
+
+    spoiled = Spoiled(spoil=ruin, calls=[])
+    with LoRA().attach(trained_lm, 0) as attached:
+        made = train(job(trained_lm, eight, objective=spoiled, learning_rate=2e-2), attached)
+        kept.append(attached.state())
+        loss = mean_loss(trained_lm, encode(trained_lm, Frame(), eight))
+    best = max(made.history, key=lambda entry: (entry["dev_score"], -entry["dev_loss"]))
+    assert best is not made.history[-1]
+    assert made.dev_score == best["dev_score"]
+    assert made.dev_loss == best["dev_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_broken_step_is_undone(trained_lm: LM, eight: list[Example], seed: int) -> None:
+    rng = random.Random(seed)
+    at, value = rng.randrange(12), rng.choice([math.nan, math.inf, -math.inf])
+    only_gradient = rng.random() < 0.5
+
+    def spoil(loss: Tensor, call: int) -> Tensor:
+        if call != at:
+            return loss
+        if only_gradient:
+            loss.register_hook(lambda g: g * math.nan)
+            return loss
+        return loss * value
+
+    with LoRA(r=2).attach(trained_lm, 0) as attached:
+        made = train(job(trained_lm, eight, objective=Spoiled(spoil=spoil, calls=[])), attached)
+        assert finite(attached)
+    assert made.status == "ok"
+    rollbacks = [entry for entry in made.history if entry.get("event") == "rollback"]
+    assert rollbacks == [{"step": at, "event": "rollback", "slowdown": 0.5}]
+    assert made.steps == 12
+    assert made.dev_score is not None
+    json.dumps(made._asdict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_what_stays_broken_is_called_diverged(
+    trained_lm: LM, eight: list[Example], start: int
+) -> None:
+    def spoil(loss: Tensor, call: int) -> Tensor:
+        return loss if call < start else loss * math.nan
+
+    with LoRA(r=2).attach(trained_lm, 0) as attached:
+        made = train(job(trained_lm, eight, objective=Spoiled(spoil=spoil, calls=[])), attached)
+        assert finite(attached)
+    assert made.status == "diverged"
+    assert made.reason == f"diverged at step {start}: loss or gradient not finite"
+    slowdowns = [entry["slowdown"] for entry in made.history if "event" in entry]
+    assert slowdowns == [1 / 2, 1 / 4, 1 / 8, 1 / 16]
+    assert (made.dev_score is None) is (start == 0)
+    json.dumps(made._asdict(), allow_nan=False)
+
+
+def test_a_rate_beyond_all_measure_leaves_finite_weights(eight: list[Example]) -> None:
+    lm = tiny.lm("llama")
+    before = lm.model.state_dict()["lm_head.weight"].clone()
+    with Full().attach(lm, 0) as attached:
+        made = train(job(lm, eight, learning_rate=1e30), attached)
+        assert finite(attached)
+    json.dumps(made._asdict(), allow_nan=False)
+    assert torch.equal(lm.model.state_dict()["lm_head.weight"], before)
+
+
+def test_a_dev_loss_that_is_never_finite_is_diverged(
+    trained_lm: LM, eight: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("savile.train.mean_loss", lambda *_: math.nan)
+    with LoRA(r=2).attach(trained_lm, 0) as attached:
+        start = attached.state()
+        made = train(job(trained_lm, eight), attached)
+        assert equal(attached.state(), start)
+    assert made.status == "diverged"
+    assert made.dev_score is None
+    json.dumps(made._asdict(), allow_nan=False)
+
+
+def run(lm: LM, rows: list[Example], seed: int) -> tuple[Trained, dict[str, Tensor]]:
+    with LoRA(r=2).attach(lm, seed) as attached:
+        return train(job(lm, rows, seed=seed, batch_size=3), attached), attached.state()
+
+
+def test_the_seed_decides_the_bits(trained_lm: LM, eight: list[Example]) -> None:
+    (first, a), (second, b), (_, other) = (run(trained_lm, eight, s) for s in (1, 1, 2))
+    assert equal(a, b)
+    assert first.history == second.history
+    assert not equal(a, other)
+
+
+def test_short_weights_are_trained_through_float32_masters(eight: list[Example]) -> None:
+    model = tiny.model("llama", scale=1.0).bfloat16()
+    lm = LM(model, tiny.tokenizer(), name="short")
+    rate = 1e-5  # one step is far below the spacing of bfloat16 at these weights
+    with Full().attach(lm, 0) as attached:
+        before = attached.state()["lm_head.weight"]
+        train(job(lm, eight, learning_rate=rate, examples=8 * 40, warmup=0.0), attached)
+        after = attached.state()["lm_head.weight"]
+    assert after.dtype == torch.bfloat16
+    large = before.abs() > 0.02
+    spacing = 0.02 * 2**-8
+    assert spacing > rate
+    assert float((after - before)[large].ne(0).float().mean()) > 0.3
+
+
+def test_a_job_holds_no_test_row() -> None:
+    named = {field.name for field in fields(Job)}
+    assert named >= {"train", "dev"}
+    assert not any("test" in name for name in named)
+
+
+def test_shown_rows_are_not_trained_on(trained_lm: LM, eight: list[Example]) -> None:
+    frame = Frame(demonstrations=tuple(eight[:3]))
+    assert len(encode(trained_lm, frame, eight)) == 5
+    with LoRA(r=2).attach(trained_lm, 0) as attached:
+        everything = Frame(demonstrations=tuple(eight))
+        with pytest.raises(DataError, match="no training row is left"):
+            train(job(trained_lm, eight, frame=everything), attached)
+        with pytest.raises(DataError, match="no dev row"):
+            train(job(trained_lm, eight, dev=()), attached)
+
+
+def test_fewer_rows_than_a_batch_repeat(trained_lm: LM, eight: list[Example]) -> None:
+    with LoRA(r=2).attach(trained_lm, 0) as attached:
+        made = train(job(trained_lm, eight[:3]), attached)
+    assert (made.status, made.examples) == ("ok", 96)
+
+
+def test_the_mean_loss_is_the_mean_over_tokens(trained_lm: LM, eight: list[Example]) -> None:
+    rows = encode(trained_lm, Frame(), eight)
+    tokens = [trained_lm.logprobs(build([Paths(row.prompt, [row.completion])])) for row in rows]
+    wanted = -float(torch.cat(tokens).mean())
+    assert mean_loss(trained_lm, rows) == pytest.approx(wanted, rel=1e-5)
+    assert mean_loss(trained_lm, rows, 1) == pytest.approx(wanted, rel=1e-5)
