@@ -33,3 +33,18 @@ def dataset(folder: Path, section: str, *overrides: str, extra: str = "") -> dat
 
 
 LABELS = "prompt: {labels: [no, yes]}\n"
+
+
+def word_tokenizer(folder: Path, context: int) -> None:
+    """Write a base folder whose tokenizer gives one token a word."""
+    folder.mkdir(exist_ok=True)
+    nothing = ("truncation", "padding", "normalizer", "post_processor", "decoder")
+    tokenizer = {
+        "version": "1.0",
+        **dict.fromkeys(nothing),
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": context}))

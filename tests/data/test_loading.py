@@ -12,7 +12,7 @@ from savile.data.check import health
 from savile.data.dataset import Dataset
 from savile.errors import DataError
 from savile.spec import load as load_spec
-from tests.data.make import LABELS, dataset, numbered, write_rows
+from tests.data.make import LABELS, dataset, numbered, word_tokenizer, write_rows
 
 SPLITS = "train: train.jsonl, dev: dev.jsonl, test: test.jsonl"
 
@@ -277,20 +277,7 @@ def test_tokens_are_counted_where_a_tokenizer_is_at_hand(tmp_path: Path) -> None
     found = dataset(tmp_path, SPLITS, "base=nowhere", extra=LABELS)
     spec = load_spec(tmp_path / "task.yaml", ["base=nowhere"])
     assert health(spec, found).tokens is None
-    tokenizer = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Whitespace"},
-        "post_processor": None,
-        "decoder": None,
-        "model": {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"},
-    }
-    (tmp_path / "base").mkdir()
-    (tmp_path / "base" / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (tmp_path / "base" / "config.json").write_text('{"max_position_embeddings": 20}')
+    word_tokenizer(tmp_path / "base", context=20)
     tokens = health(load_spec(tmp_path / "task.yaml", ["base=base"]), found).tokens
     assert tokens is not None
     assert (tokens["median"], tokens["context"], tokens["over_context"]) == (21, 20, 120)

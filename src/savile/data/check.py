@@ -129,7 +129,7 @@ def _count_tokens(spec: Spec, dataset: Dataset) -> dict[str, Any] | None:
     found = counter(spec.base, spec.folder)
     if found is None:
         return None
-    head = found.count(spec.prompt.instruction or "") + OVERHEAD
+    head = found.count(f"{spec.prompt.system or ''} {spec.prompt.instruction or ''}") + OVERHEAD
     rows = [found.count(e.input) + found.count(e.output) for e in (*dataset.train, *dataset.dev)]
     lengths = sorted(head + length for length in (*rows, *dataset.test.lengths(found.count)))
     last = len(lengths) - 1

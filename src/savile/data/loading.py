@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from savile.data import labels as label_set
 from savile.data import leaks as leak_check
 from savile.data.dataset import Dataset, SealedTest
+from savile.data.fit import fit
 from savile.data.profile import profile
 from savile.data.read import Reading, read_file
 from savile.data.records import Ledger, Record, records_of
@@ -60,6 +61,7 @@ def load(spec: Spec) -> Dataset:
         known = records.get("train") or records.get("file") or []
         closed = label_set.close(spec.prompt.labels, parts, known, data.normalize)
         labels, parts, warnings = closed.labels, closed.parts, closed.warnings
+    parts = fit(parts, spec, ledger, warnings)
     leaks = leak_check.leaks(parts)
     parts = leak_check.settle(leaks, parts, data, ledger)
     parts["train"] = _dedup(parts["train"], data, ledger, warnings)

@@ -1,0 +1,70 @@
+"""Rows longer than the context: refused, dropped and counted, or cut at the question's start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from savile import data
+from savile.errors import DataError
+from tests.data.make import dataset, numbered, word_tokenizer, write_rows
+
+LONG = {"text": " ".join(f"word{i}" for i in range(60)), "label": "no"}
+CONTEXT = 56
+"""Room for 40 words beside the 16 tokens of a template."""
+
+
+def load(folder: Path, *overrides: str) -> data.Dataset:
+    word_tokenizer(folder / "base", CONTEXT)
+    write_rows(folder / "train.jsonl", [*numbered(200), LONG])
+    write_rows(folder / "dev.jsonl", numbered(5, start=1000))
+    write_rows(folder / "test.jsonl", numbered(5, start=2000))
+    files = "train: train.jsonl, dev: dev.jsonl, test: test.jsonl"
+    return dataset(folder, files, "base=base", *overrides)
+
+
+def test_a_long_row_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load(tmp_path)
+    assert "train.jsonl:201: 61 tokens do not fit" in str(caught.value)
+    assert "room for 40 of 56" in str(caught.value)
+    assert "1 of 211 rows" in str(caught.value)
+
+
+def test_a_long_row_is_dropped_and_counted(tmp_path: Path) -> None:
+    found = load(tmp_path, "data.too_long=drop")
+    assert len(found.train) == 200
+    assert found.fates[-1]["quarantined"] == {"longer than the context": 1}
+
+
+def test_a_long_question_is_cut_at_its_start(tmp_path: Path) -> None:
+    found = load(tmp_path, "data.too_long=truncate_prompt_left")
+    assert found.train[-1].input.split() == LONG["text"].split()[21:]
+    assert any("lost the start of their question" in warning for warning in found.warnings)
+
+
+def test_an_answer_is_never_cut(tmp_path: Path) -> None:
+    long_answer = {"text": "short", "label": LONG["text"]}
+    write_rows(tmp_path / "rows.jsonl", [*numbered(200), long_answer])
+    word_tokenizer(tmp_path / "base", CONTEXT)
+    with pytest.raises(DataError, match="an answer is never cut"):
+        dataset(tmp_path, "file: rows.jsonl", "base=base", "data.too_long=truncate_prompt_left")
+
+
+def test_too_many_long_rows_are_not_dropped_unasked(tmp_path: Path) -> None:
+    word_tokenizer(tmp_path / "base", CONTEXT)
+    rows = [{**row, "text": f"{row['text']} {LONG['text']}"} for row in numbered(9)]
+    write_rows(tmp_path / "rows.jsonl", [*numbered(200, start=50), *rows])
+    with pytest.raises(DataError, match="9 of 209 rows"):
+        dataset(tmp_path, "file: rows.jsonl", "base=base", "data.too_long=drop")
+    found = dataset(
+        tmp_path, "file: rows.jsonl", "base=base", "data.too_long=drop", "data.allow_drop=true"
+    )
+    assert found.fates[-1]["quarantined"] == {"longer than the context": 9}
+
+
+def test_without_a_tokenizer_nothing_is_measured(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [*numbered(100), LONG])
+    found = dataset(tmp_path, "file: rows.jsonl", "base=somewhere/else")
+    assert found.fates[-1]["quarantined"] == {}
