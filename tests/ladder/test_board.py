@@ -1,0 +1,140 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from savile.ladder.baselines import Baseline
+from savile.ladder.board import Prices, Scale, Story, cost_of, line_of, line_of_baseline, ordered
+from savile.ladder.folder import Unit
+from savile.ladder.plan import Cell
+from savile.metrics.accuracy import Accuracy
+from savile.types import BoardRow, Example, Prediction
+
+TEST = [Example(id=str(i), input=f"row {i}", output="yes" if i % 2 else "no") for i in range(4)]
+CELL = Cell(technique="lora", kind="tuned", seeds=2, share=100)
+TRAINED = {
+    "status": "ok",
+    "dev_score": 0.5,
+    "unit_seconds": 30.0,
+    "train_seconds": 20.0,
+    "examples": 60,
+    "flops": 1e9,
+    "peak_bytes": 100,
+    "labels_used": 48,
+    "artifact_bytes": 7,
+    "trainable_parameters": 10,
+}
+MEASURED = {
+    "status": "ok",
+    "unit_seconds": 5.0,
+    "seconds": 4.0,
+    "peak_bytes": 300,
+    "latency_p50_seconds": 0.1,
+    "latency_p95_seconds": 0.2,
+}
+PIECE = {"status": "ok", "unit_seconds": 6.0, "examples": 20, "flops": 5e8}
+
+
+def scale(prices: Prices | None = None) -> Scale:
+    return Scale(
+        metric=Accuracy(),
+        test=TEST,
+        labels=("yes", "no"),
+        base_parameters=1_000,
+        prices=prices or Prices(),
+        seed=0,
+    )
+
+
+def answers(*given: str | None) -> tuple[Prediction, ...]:
+    return tuple(
+        Prediction(id=str(i), text=text or "??", answer=text, prompt_tokens=9, completion_tokens=1)
+        for i, text in enumerate(given)
+    )
+
+
+def story(seeds: Sequence[tuple[Prediction, ...]], **changes: Any) -> Story:
+    told: dict[str, Any] = {
+        "cell": CELL,
+        "searched": [PIECE, PIECE],
+        "trials": [Unit(result=TRAINED, files={}) for _ in seeds],
+        "measured": [Unit(result=MEASURED, predictions=p, files={}) for p in seeds],
+        "settings": {"lora": {}},
+    }
+    return Story(**(told | changes))
+
+
+GOOD, HALF = answers("no", "yes", "no", "yes"), answers("no", None, "no", "no")
+
+
+def test_a_row_is_the_mean_over_seeds_and_counts_what_it_cost() -> None:
+    row = line_of(story([GOOD, HALF]), scale()).row
+    assert (row.score, row.score_by_seed, row.seeds, row.n) == (0.75, (1.0, 0.5), 2, 4)
+    assert row.low is not None
+    assert row.high is not None
+    assert row.low < 0.75 <= row.high <= 1.0
+    assert row.unparseable == 1 / 8
+    assert (row.search_seconds, row.train_seconds, row.predict_seconds) == (12.0, 20.0, 4.0)
+    assert row.seconds == 12.0 + 30.0 + 5.0
+    assert row.train_examples == 2 * 20 + 60 == CELL.share
+    assert row.train_flops == 2 * 5e8 + 1e9
+    assert (row.trainable_share, row.peak_bytes, row.labels_used) == (0.01, 300, 48)
+    assert (row.prompt_tokens, row.completion_tokens) == (9.0, 1.0)
+    assert row.usd_once is row.usd_per_1000 is None
+
+
+def test_prices_become_money() -> None:
+    row = line_of(story([GOOD, HALF]), scale(Prices(label=0.5, hour=3.6))).row
+    assert row.usd_once == pytest.approx(48 * 0.5 + (12 + 20) * 0.001)
+    assert row.usd_per_1000 == pytest.approx(4.0 / 4 * 1000 * 0.001)
+
+
+def test_mistakes_show_what_was_asked_wanted_and_got() -> None:
+    row = line_of(story([HALF, GOOD]), scale()).row
+    assert list(row.mistakes) == [
+        {"input": "row 1", "expected": "yes", "got": "??"},
+        {"input": "row 3", "expected": "yes", "got": "no"},
+    ]
+
+
+def test_one_seed_that_failed_leaves_the_row_without_a_score() -> None:
+    failed = {"status": "diverged", "reason": "diverged at step 3", "unit_seconds": 2.0}
+    trials = [Unit(result=TRAINED, files={}), Unit(result=failed, files={})]
+    line = line_of(story([GOOD], trials=trials, measured=[]), scale())
+    assert (line.row.status, line.row.reason) == ("diverged", "diverged at step 3")
+    assert line.row.score is None
+    assert line.measured is None
+
+
+def test_a_search_in_which_every_rate_failed_says_why() -> None:
+    failed = {"status": "failed", "reason": "out of memory", "unit_seconds": 2.0}
+    line = line_of(story([], searched=[failed, failed]), scale())
+    assert (line.row.status, line.row.reason) == ("failed", "out of memory")
+
+
+def test_what_the_plan_leaves_out_is_not_run() -> None:
+    cell = Cell(technique="lora", kind="tuned", seeds=0, reason="needs pairs")
+    row = line_of(story([], cell=cell, searched=[]), scale()).row
+    assert (row.status, row.reason, row.seconds) == ("not_run", "needs pairs", 0)
+
+
+def test_a_baseline_is_scored_like_everything_else() -> None:
+    line = line_of_baseline(Baseline(name="majority", predictions=GOOD, seconds=0.1), 48, scale())
+    assert (line.row.kind, line.row.score, line.row.labels_used) == ("baseline", 1.0, 48)
+    assert line.measured is not None
+    assert line.measured.kind == "baseline"
+
+
+def test_rows_are_ordered_by_score_and_what_has_none_is_last() -> None:
+    def row(name: str, score: float | None) -> BoardRow:
+        return BoardRow(technique=name, kind="prompt", status="ok", score=score)
+
+    rows = [row("b", 0.5), row("x", None), row("a", 0.5), row("c", 0.9), row("z", 0.0)]
+    assert [r.technique for r in ordered(rows)] == ["c", "a", "b", "z", "x"]
+
+
+def test_the_tied_are_ranked_by_what_does_not_depend_on_the_clock() -> None:
+    slow, fast = (line_of(story([GOOD, p]), scale()).row for p in (GOOD, HALF))
+    assert cost_of(slow, 1_000) == cost_of(fast, 1_000) == 2e9 + 1000 * 2 * 1_000 * 10
+    paid = line_of(story([GOOD, GOOD]), scale(Prices(label=0.5, hour=3.6))).row
+    assert cost_of(paid, 1_000) == pytest.approx(24.032 + 1.0)

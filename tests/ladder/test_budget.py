@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from savile import data
+from savile import spec as specs
+from savile.errors import UsageError
+from savile.ladder.bench import Bench, bench_of, load_base
+from savile.ladder.budget import SAFETY, Cost, make_plan, probe, share_of, timed_share
+from savile.ladder.plan import BATCH_SIZE
+from savile.spec import Spec
+from savile.technique import build
+
+ROWS = {"dev": 100, "test": 400}
+COSTS = {
+    "zero_shot": Cost(row_seconds=0.001),
+    "lora": Cost(row_seconds=0.001, presentation_seconds=0.002),
+    "full": Cost(row_seconds=0.001, presentation_seconds=0.003),
+}
+
+
+def bench(spec: Spec) -> Bench:
+    base = load_base(spec.base, spec.folder, spec.compute)
+    return bench_of(spec, data.load(spec), base)
+
+
+def with_seconds(task: Path, seconds: float) -> Spec:
+    return specs.load(task, [f"budget.seconds={seconds}"])
+
+
+def test_a_given_share_is_kept_in_whole_batches(task: Path) -> None:
+    assert share_of(specs.load(task), 48) == 320
+    assert share_of(specs.load(task, ["budget.train_examples=333"]), 48) == 320
+    with pytest.raises(UsageError, match=r"budget.train_examples: is less than one batch; found 9"):
+        share_of(specs.load(task, ["budget.train_examples=9"]), 48)
+
+
+def test_time_is_divided_into_equal_presentations(task: Path) -> None:
+    share = timed_share(with_seconds(task, 100), COSTS, ROWS, 100_000)
+    predictions = 0.001 * (3 * 500 + 2 * 8 * 100)
+    assert share * 0.005 + predictions <= SAFETY * 100
+    assert (share + BATCH_SIZE) * 0.005 + predictions > SAFETY * 100
+    assert timed_share(with_seconds(task, 100), COSTS, ROWS, 1_600) == 1_600
+
+
+def test_too_little_time_names_what_fits(task: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        timed_share(with_seconds(task, 3), COSTS, ROWS, 16_000)
+    said = str(caught.value)
+    assert "budget.seconds: is too little for 3 techniques" in said
+    assert "found 3 seconds; expected about" in said
+    assert "These fit: --only 'zero_shot'" in said
+
+
+def test_time_for_nothing_names_the_cheapest(task: Path) -> None:
+    with pytest.raises(UsageError, match="The cheapest, zero_shot, needs about 1 second"):
+        timed_share(with_seconds(task, 0.1), COSTS, ROWS, 16_000)
+
+
+def test_a_probe_leaves_the_base_as_it_was(task: Path) -> None:
+    spec = specs.load(task)
+    ready = bench(spec)
+    before = {k: v.clone() for k, v in ready.lm.model.state_dict().items()}
+    zero, _, lora, _ = [build(c) for c in spec.candidates(frozenset({"pairs", "labels"}))]
+    assert probe(ready, zero).presentation_seconds == 0
+    cost = probe(ready, lora)
+    assert cost.row_seconds > 0
+    assert cost.presentation_seconds > 0
+    assert all(v.equal(before[k]) for k, v in ready.lm.model.state_dict().items())
+
+
+def test_a_timed_plan_gives_every_technique_the_same_share(task: Path) -> None:
+    spec = specs.load(task, ["budget.seconds=600", "budget.train_examples=160"])
+    candidates = spec.candidates(frozenset({"pairs", "labels"}))
+    cells = make_plan(spec, candidates, bench(spec), 40)
+    assert [cell.share for cell in cells] == [0, 0, 160, 160]
+    assert [cell.technique for cell in cells] == [c.name for c in candidates]
+
+
+def test_more_demonstrations_than_rows_are_refused_with_both_numbers(task: Path) -> None:
+    spec = specs.load(task, ["ladder=[zero_shot, {few_shot: {k: 60}}]"])
+    ready = bench(specs.load(task))
+    cells = make_plan(spec, spec.candidates(frozenset({"pairs", "labels"})), ready, 40)
+    assert [cell.seeds for cell in cells] == [1, 0]
+    assert cells[1].reason == "shows 60 demonstrations, train has 48 rows"
