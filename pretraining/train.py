@@ -66,18 +66,19 @@ SCHEDULES = {
     "small": Schedule(
         shape=Shape(vocabulary=VOCABULARY, width=128, layers=4, feed_forward=384),
         learning_rate=3e-3,
-        total=11.5,
+        total=15.5,
         decay_from=7.0,
         length_256_from=7.5,
-        length_512_from=11.1,
+        length_512_from=14.7,
     ),
     "large": Schedule(
         shape=Shape(vocabulary=VOCABULARY, width=256, layers=5, feed_forward=640),
-        learning_rate=1.5e-3,
-        total=9.0,
-        decay_from=5.0,
-        length_256_from=4.5,
-        length_512_from=8.0,
+        learning_rate=1e-3,
+        total=4.5,
+        decay_from=0.5,
+        length_256_from=0.0,
+        length_512_from=4.2,
+        curriculum=0.0,
     ),
 }
 
@@ -183,7 +184,7 @@ def train(
     began, began_tokens, average = time.time(), tokens, 0.0
     next_probe, next_save = tokens + probe_every * MILLION, tokens + MILLION // 2
     while tokens < schedule.total * MILLION:
-        curriculum = 0.7 * max(0.0, 1 - tokens / (schedule.curriculum * MILLION))
+        curriculum = 0.7 * max(0.0, 1 - tokens / max(schedule.curriculum * MILLION, 1))
         for part in range(PARTS) if rank is None else [rank]:
             rng = Random(f"{seed} {step} {part}")
             batch = draw_batch(encoder, rng, schedule.length_at(tokens), curriculum)
