@@ -15,7 +15,7 @@ from savile.errors import Problem, UsageError
 from savile.ladder.folder import RunFolder
 from tests import small_case
 
-HEAVY = {"torch", "transformers", "scipy", "sklearn", "pyarrow", "tokenizers", "pydantic"}
+HEAVY = {"torch", "transformers", "scipy", "sklearn", "pyarrow", "tokenizers"}
 LIGHT_COMMANDS = (["--help"], ["run", "--help"], ["--version"])
 NO_TORCH_COMMANDS = (["schema"], ["techniques"], ["check", "SPEC"], ["report", "RUN"])
 
