@@ -1,9 +1,9 @@
 """Rows against the model's context: `data.too_long` says what happens to those that do not fit.
 
 A row is measured as the shortest technique shows it: system text, instruction, question, answer
-with its steps, and the template's tokens. Rows with fewer bytes than the context has tokens fit without
-being tokenized. An answer is never cut. Nothing is done when the tokenizer is not on this machine;
-then the run itself refuses what does not fit.
+with its steps, and the template's tokens. Rows with fewer bytes than the context has tokens fit
+without being tokenized. An answer is never cut. Nothing is done when the tokenizer is not on this
+machine; then the run itself refuses what does not fit.
 """
 
 from __future__ import annotations
