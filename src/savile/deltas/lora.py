@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from savile.deltas.base import Attached, Delta, Peft, generator
+from savile.errors import Problem, UsageError
 from savile.lm.model import LM
 from savile.lm.sites import LinearSite, change_output
 
@@ -98,7 +99,7 @@ class _Attached(Attached):
         self.delta = delta
         self.enabled = True
         rng = generator(seed)
-        self.sites = [s for s in lm.sites.linear_maps() if _targeted(s, delta.target_modules)]
+        self.sites = _targets(lm, delta.target_modules)
         self.a: dict[str, Tensor] = {}
         self.b: dict[str, Tensor] = {}
         self._merged: dict[str, Tensor] = {}
@@ -183,5 +184,18 @@ class _Update:
         return out.view(h.shape)
 
 
-def _targeted(site: LinearSite, wanted: tuple[str, ...] | None) -> bool:
-    return wanted is None or site.name.rsplit(".", 1)[-1] in wanted
+def _targets(lm: LM, wanted: tuple[str, ...] | None) -> list[LinearSite]:
+    """Return the linear maps whose name ends in one of `wanted`, all when None."""
+    sites = lm.sites.linear_maps()
+    known = {site.name.rsplit(".", 1)[-1] for site in sites}
+    missing = sorted(set(wanted or ()) - known)
+    if missing or wanted == ():
+        raise UsageError(
+            Problem(
+                what="the base has no linear map of that name",
+                where="target_modules",
+                found=", ".join(missing) or "no name at all",
+                expected=", ".join(sorted(known)),
+            )
+        )
+    return [s for s in sites if wanted is None or s.name.rsplit(".", 1)[-1] in wanted]

@@ -8,6 +8,7 @@ is what `prompt.yaml` exports and what the server renders, byte for byte.
 from __future__ import annotations
 
 import random
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,10 +69,10 @@ class Frame:
         With reasoning, what follows the last marker (case-insensitive); else the text itself.
         """
         if self.reasoning:
-            at = text.lower().rfind(self.answer_marker.lower())
-            if at < 0:
+            marks = list(re.finditer(re.escape(self.answer_marker), text, re.IGNORECASE))
+            if not marks:
                 return None
-            text = text[at + len(self.answer_marker) :]
+            text = text[marks[-1].end() :]
         return text.strip() or None
 
 
