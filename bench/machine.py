@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
-import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -63,12 +61,6 @@ def probe() -> dict[str, float]:
             seconds.append(Clock.now().since(start).cpu)
         rates[f"probe_{name}_gflop_per_cpu_second"] = round(2e-9 * PROBE_SIZE**3 / min(seconds[1:]))
     return rates
-
-
-def peak_bytes() -> int:
-    """Return the largest resident size of this process so far."""
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size if sys.platform == "darwin" else size * 1024
 
 
 def _cpu_model() -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from case import Case, Row
+from case import Case, Row, instruction, sample, write_model
 from machine import Clock
 from savile.deltas.base import Attached
 from savile.deltas.lora import LoRA
@@ -36,6 +38,26 @@ def row(lm: LM, instruction: str, text: str, label: str) -> Row:
         prompt=lm.encode_prompt(chat),
         completion=lm.encode_completion(label),
     )
+
+
+def prepare(folder: Path, setup: dict[str, Any], pairs: list[tuple[str, str]]) -> dict[str, int]:
+    """Write model, `gate.json` and `case.json`; return how many tokens a pass has."""
+    write_model(folder / "model", setup["shape"], pairs)
+    lm = load(str(folder / "model"), folder=folder, device="cpu", dtype="float32")
+    words = instruction(setup["case"], pairs)
+    chosen = sample(pairs, max(setup["rows"], setup["gate_rows"]), seed=0)
+    case = Case(
+        model=str(folder / "model"),
+        instruction=words,
+        rows=[row(lm, words, text, label) for text, label in chosen],
+        batch_size=setup["batch_size"],
+        learning_rate=setup["learning_rate"],
+        rank=setup["rank"],
+    )
+    replace(case, rows=case.rows[: setup["gate_rows"]]).save(folder / "gate.json")
+    timed = replace(case, rows=case.rows[: setup["rows"]])
+    replace(timed, peer_order=Ours(timed).order()).save(folder / "case.json")
+    return {"tokens": timed.tokens}
 
 
 class Ours:

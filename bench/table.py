@@ -110,15 +110,13 @@ def grids(results: dict[str, list[Record]]) -> str:
         parts += [
             f"Prompt with {CASES[one(records, 'setup')['case']]}:",
             "",
-            "| option of the peer | real tokens a CPU second | peak memory |",
-            "|---|---|---|",
+            "| option of the peer | real tokens a CPU second |",
+            "|---|---|",
         ]
         tried = [r for r in records if r["kind"] == "grid"]
         for r in sorted(tried, key=lambda r: -r["tokens_per_cpu_second"]):
-            rate, peak = r["tokens_per_cpu_second"], r["peak_bytes"] / 1e9
-            parts.append(f"| {r['option']} | {rate:,.0f} | {peak:.2f} GB |")
-        result = one(records, "summary")
-        parts += [f"| (Savile, for comparison) | | {result['ours_peak_bytes'] / 1e9:.2f} GB |", ""]
+            parts.append(f"| {r['option']} | {r['tokens_per_cpu_second']:,.0f} |")
+        parts.append("")
     return lines(parts[:-1])
 
 

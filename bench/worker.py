@@ -1,7 +1,8 @@
-"""A process that holds one side in memory and runs a pass over the case whenever it is told to.
+"""A process that holds one side in memory and runs passes over the case when it is told to.
 
-Usage: worker.py ours|peer|gate CASE.json OPTION. Writes one JSON line on stdout when it is warm and
-one for each line it reads; everything the libraries print goes to stderr.
+Usage: worker.py ours|peer FOLDER. Each line on stdin is a JSON request, each line on stdout its
+answer; everything the libraries print goes to a log in FOLDER. Importing the libraries costs more
+than a pass, so one process serves every option that needs the same environment.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,45 +18,48 @@ from typing import Any, Self
 BENCH = Path(__file__).resolve().parent
 
 
-@dataclass
 class Worker:
-    """The parent's end: starts the process, asks for passes, ends it."""
+    """The parent's end: starts the process, passes requests on, ends it."""
 
-    side: str
-    case: Path
-    option: str = ""
-    environment: dict[str, str] | None = None
-    threads: int = 1
-    process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> Self:
-        """Start the process and wait until everything is built and warm."""
+    def __init__(
+        self, side: str, folder: Path, environment: dict[str, str] | None = None, threads: int = 1
+    ) -> None:
+        """Start the process; it imports nothing heavy before the first request."""
         settings = {
-            "OMP_NUM_THREADS": str(self.threads),
+            "OMP_NUM_THREADS": str(threads),
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_VERBOSITY": "error",
             "TRL_EXPERIMENTAL_SILENCE": "1",
         }
-        self.errors = (self.case.parent / f"{self.side}.log").open("w+", encoding="utf-8")
+        self.log = folder / f"{side}-{'plain' if environment is None else 'environment'}.log"
+        self.errors = self.log.open("w", encoding="utf-8")
         self.process = subprocess.Popen(
-            [sys.executable, str(BENCH / "worker.py"), self.side, str(self.case), self.option],
+            [sys.executable, str(BENCH / "worker.py"), side, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env={**os.environ, **settings, **(self.environment or {})},
+            env={**os.environ, **settings, **(environment or {})},
         )
-        self.first = self._read()
-        return self
 
-    def run(self) -> dict[str, Any]:
-        """Let the process do one pass and return what it measured."""
-        assert self.process is not None
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and return its answer; exits with the log when the process has died."""
         assert self.process.stdin is not None
-        self.process.stdin.write("run\n")
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        return self._read()
+        line = self.process.stdout.readline()
+        if not line:
+            self.errors.flush()
+            tail = self.log.read_text(encoding="utf-8")[-3000:]
+            sys.exit(f"the process that was asked for {request} ended:\n{tail}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
 
     def __exit__(
         self,
@@ -65,67 +68,74 @@ class Worker:
         trace: TracebackType | None,
     ) -> None:
         """End the process."""
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
-            self.process.wait(timeout=60)
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
         self.errors.close()
 
-    def _read(self) -> dict[str, Any]:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            self.errors.seek(0)
-            sys.exit(
-                f"the {self.side} process ({self.option}) ended:\n{self.errors.read()[-3000:]}"
-            )
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
+class Served:
+    """The child's end."""
 
-def main(side: str, case_path: str, option: str) -> None:
-    """Be the process."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    import torch
+    def __init__(self, side: str, folder: Path) -> None:
+        """Remember what to serve; nothing is loaded yet."""
+        self.side, self.folder = side, folder
+        self.runners: dict[str, Any] = {}
 
-    from case import Case
-    from machine import peak_bytes, probe
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what a request asks for."""
+        from case import Case
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    case = Case.load(Path(case_path))
-    if side == "gate":
-        from gate import gate
+        if request["do"] == "prepare":
+            from ours import prepare
 
-        print(json.dumps(gate(case)), file=answers, flush=True)
-        return
-    runner = _runner(side, case, option)
-    runner.run()
-    print(json.dumps({"ready": True}), file=answers, flush=True)
-    for _ in sys.stdin:
+            return prepare(self.folder, request["setup"], request["pairs"])
+        if request["do"] == "gate":
+            from gate import gate
+
+            return gate(Case.load(self.folder / "gate.json"))
+        return self.timed(Case.load(self.folder / "case.json"), request["option"])
+
+    def timed(self, case: Any, option: str) -> dict[str, Any]:
+        """Return what one pass took; the first pass of an option is preceded by one to warm up."""
+        from machine import probe
+
+        if option not in self.runners:
+            self.runners[option] = self.runner(case, option)
+            self.runners[option].run()
         rates = probe()
-        clock, _losses = runner.run()
-        answer = {
+        clock, _losses = self.runners[option].run()
+        return {
             "cpu_seconds": round(clock.cpu, 4),
             "wall_seconds": round(clock.wall, 4),
             "tokens": case.tokens,
             "tokens_per_cpu_second": round(case.tokens / clock.cpu, 1),
-            "peak_bytes": peak_bytes(),
             **rates,
         }
-        print(json.dumps(answer), file=answers, flush=True)
 
+    def runner(self, case: Any, option: str) -> Any:
+        """Build one side; importing it here keeps the two libraries' processes apart."""
+        if self.side == "ours":
+            from ours import Ours
 
-def _runner(side: str, case: Any, option: str) -> Any:
-    if side == "peer":
+            return Ours(case)
         from grid import OPTIONS
         from peer import Peer
 
         return Peer(case, OPTIONS[option])
-    from ours import Ours
 
-    return Ours(case)
+
+def main(side: str, folder: Path) -> None:
+    """Answer requests until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    served = Served(side, folder)
+    for line in sys.stdin:
+        print(json.dumps(served.answer(json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3])
+    main(sys.argv[1], Path(sys.argv[2]))
