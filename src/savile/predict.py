@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from savile.lm import choose
+from savile.lm.choose import Chooser
 from savile.lm.generate import greedy
 from savile.lm.model import LM
 from savile.prompts.base import Frame
@@ -47,10 +47,10 @@ def predict(
         on_rows: called with the number of rows just finished.
     """
     prompts = [lm.encode_prompt(frame.messages(example)) for example in examples]
-    answer = _labels if closed(frame) else _texts
+    answer = _Labels(lm, frame) if closed(frame) else _Texts(lm, max_new_tokens)
     found: list[Prediction | None] = [None] * len(examples)
     for rows in _packs([len(prompt) for prompt in prompts]):
-        results = answer(lm, frame, [prompts[row] for row in rows], max_new_tokens)
+        results = answer([prompts[row] for row in rows])
         for row, (text, written) in zip(rows, results, strict=True):
             found[row] = Prediction(
                 id=examples[row].id,
@@ -105,23 +105,34 @@ def _packs(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield pack
 
 
-def _labels(
-    lm: LM, frame: Frame, prompts: Sequence[Sequence[int]], limit: int
-) -> list[tuple[str, int]]:
-    """Return the likeliest label of each prompt with its token count."""
-    choices = [lm.encode_completion(label) for label in frame.labels]
-    return [(frame.labels[i], len(choices[i])) for i in choose.best(lm, prompts, choices)]
+class _Labels:
+    """Chooses from the frame's labels."""
+
+    def __init__(self, lm: LM, frame: Frame) -> None:
+        self.labels = frame.labels
+        self.choices = [lm.encode_completion(label) for label in frame.labels]
+        self.chooser = Chooser(lm, self.choices)
+
+    def __call__(self, prompts: Sequence[Sequence[int]]) -> list[tuple[str, int]]:
+        """Return the likeliest label of each prompt with its token count."""
+        best = self.chooser.best(prompts)
+        return [(self.labels[number], len(self.choices[number])) for number in best]
 
 
-def _texts(
-    lm: LM, frame: Frame, prompts: Sequence[Sequence[int]], limit: int
-) -> list[tuple[str, int]]:
-    """Return the greedy answer of each prompt with its token count."""
-    room = lm.context - lm.root_tokens
-    limits = [min(limit, max(room - len(prompt), 1)) for prompt in prompts]
-    answers: list[list[int]] = [[] for _ in prompts]
-    for shared in set(limits):  # one, but near the end of the context: no row limits another
-        rows = [row for row, own in enumerate(limits) if own == shared]
-        for row, ids in zip(rows, greedy(lm, [prompts[r] for r in rows], shared), strict=True):
-            answers[row] = ids
-    return [(lm.template.decode(ids), len(ids)) for ids in answers]
+class _Texts:
+    """Writes answers greedily."""
+
+    def __init__(self, lm: LM, limit: int) -> None:
+        self.lm, self.limit = lm, limit
+
+    def __call__(self, prompts: Sequence[Sequence[int]]) -> list[tuple[str, int]]:
+        """Return the greedy answer of each prompt with its token count."""
+        lm = self.lm
+        room = lm.context - lm.root_tokens
+        limits = [min(self.limit, max(room - len(prompt), 1)) for prompt in prompts]
+        answers: list[list[int]] = [[] for _ in prompts]
+        for shared in set(limits):  # one, but near the end of the context: no row limits another
+            rows = [row for row, own in enumerate(limits) if own == shared]
+            for row, ids in zip(rows, greedy(lm, [prompts[r] for r in rows], shared), strict=True):
+                answers[row] = ids
+        return [(lm.template.decode(ids), len(ids)) for ids in answers]

@@ -36,7 +36,7 @@ class PromptTuning(Delta):
     """Soft prompt vectors before the input."""
 
     starts_as_base: ClassVar[bool] = False
-    rate_share: ClassVar[float] = 0.3
+    rate_share: ClassVar[float] = 0.5
     """Default learning rate as a share of the embedding's root mean square (measured:
     docs/log.md)."""
 
@@ -48,7 +48,7 @@ class PromptTuning(Delta):
     prompt_tuning_init_text: str | None = None
     """The text to start from, repeated or cut to the number of vectors."""
     learning_rate: Annotated[float, Gt(0), Le(100)] | None = None
-    """Peak learning rate; None searches around 0.3 * rms of the embedding."""
+    """Peak learning rate; None searches around 0.5 * rms of the embedding."""
 
     def default_rate(self, lm: LM) -> float:
         """Return a share of the embedding's scale, so that one step moves a vector by that

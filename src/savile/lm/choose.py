@@ -16,7 +16,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,11 @@ from savile.lm.store import Store, after_prompts
 from savile.lm.tree import Paths, build, plan
 
 Floats = npt.NDArray[np.float32]
-SMALL_TRIE = 24
+SMALL_TRIE: Final = 24
 """Below this many inner tokens one tree with all choices is cheaper than searching."""
-STEP_LOGITS = 1 << 21
+WORTH_SEARCHING: Final = 0.25
+"""Share of the trie's tokens after which a search is given up (a step of it costs about twice)."""
+STEP_LOGITS: Final = 1 << 21
 """Most logits of one prompt and step; bounds the tokens of a step for wide vocabularies."""
 
 
@@ -43,22 +45,47 @@ class Segment(NamedTuple):
     """Tokens that start another segment, with its number."""
 
 
-@torch.no_grad()
-def best(lm: LM, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[int]]) -> list[int]:
-    """Return for each prompt the number of the choice with the highest log-probability.
+class Chooser:
+    """Finds the likeliest choice after prompts; made once for a list of choices."""
 
-    Args:
-        lm: the model, with whatever delta is attached.
-        prompts: token ids.
-        choices: token ids of the answers, the token that ends them included; all different.
-    """
-    segments = _segments(choices)
-    inner = sum(len(segment.tokens) for segment in segments)
-    if inner <= SMALL_TRIE or not lm.uses_tree:
-        tree = build([Paths(prompt, choices) for prompt in prompts])
-        scores = lm.sequence_logprobs(tree).view(len(prompts), len(choices))
-        return [int(i) for i in scores.argmax(-1).tolist()]
-    return _Search(lm, segments).run(prompts)
+    def __init__(self, lm: LM, choices: Sequence[Sequence[int]]) -> None:
+        """Build the trie.
+
+        Args:
+            lm: the model, with whatever delta is attached.
+            choices: token ids of the answers, the token that ends them included; all different.
+        """
+        self.lm, self.choices = lm, choices
+        self.segments = _segments(choices)
+        inner = sum(len(segment.tokens) for segment in self.segments)
+        self.limit = int(WORTH_SEARCHING * inner)
+        self.small = inner <= SMALL_TRIE
+        self.searches = lm.uses_tree
+        """Whether searching has paid so far."""
+
+    @torch.no_grad()
+    def best(self, prompts: Sequence[Sequence[int]]) -> list[int]:
+        """Return for each prompt the number of the choice with the highest log-probability.
+
+        A search that has opened a good part of the trie is given up for scoring all of it, and a
+        model that makes most searches end so is not searched again.
+        """
+        found: list[int | None] = [None] * len(prompts)
+        if self.small:
+            return self._together(prompts)
+        if self.searches:
+            found = _Search(self.lm, self.segments, self.limit).run(prompts)
+            self.searches = found.count(None) <= len(found) / 2
+        return [
+            self._together([prompt])[0] if number is None else number  # a stem: short branches
+            for prompt, number in zip(prompts, found, strict=True)
+        ]
+
+    def _together(self, prompts: Sequence[Sequence[int]]) -> list[int]:
+        """Score every choice after every prompt in one tree."""
+        tree = build([Paths(prompt, self.choices) for prompt in prompts])
+        scores = self.lm.sequence_logprobs(tree).view(len(prompts), len(self.choices))
+        return [int(number) for number in scores.argmax(-1).tolist()]
 
 
 def _segments(choices: Sequence[Sequence[int]]) -> list[Segment]:
@@ -158,15 +185,15 @@ class _Tokens:
 class _Search:
     """Best-first search for many prompts at once."""
 
-    def __init__(self, lm: LM, segments: list[Segment]) -> None:
-        self.lm, self.segments = lm, segments
+    def __init__(self, lm: LM, segments: list[Segment], limit: int) -> None:
+        self.lm, self.segments, self.limit = lm, segments, limit
         tokens = {t for s in segments for t in (*s.tokens, *s.whole, *s.partial)}
         self.vocabulary = sorted(tokens)
         self.column = {token: i for i, token in enumerate(self.vocabulary)}
         self.most = max(1, min(16, STEP_LOGITS // (len(lm.sites.embedding_weight) * 4)))
 
-    def run(self, prompts: Sequence[Sequence[int]]) -> list[int]:
-        """Return the best choice of each prompt."""
+    def run(self, prompts: Sequence[Sequence[int]]) -> list[int | None]:
+        """Return the best choice of each prompt, None where the limit was passed."""
         lm = self.lm
         tree = build([Paths(prompt, []) for prompt in prompts])
         layout = plan(tree, lm.device, lm.root_tokens)
@@ -178,9 +205,9 @@ class _Search:
             question.read(self.segments[0], 0.0, [], self._named(row))
         running = list(questions)
         while True:
-            still = [number for number, question in enumerate(running) if question.open()]
+            still = [n for n, q in enumerate(running) if q.open() and q.used <= self.limit]
             if not still:
-                return [-question.best[1] for question in questions]
+                return [None if q.open() else -q.best[1] for q in questions]
             if len(still) < len(running):
                 running = [running[number] for number in still]
                 store.retain(torch.tensor(still, device=lm.device))
