@@ -20,7 +20,6 @@ from savile.spec import Spec
 from savile.spec.model import ComputeSection
 from savile.types import Example
 
-
 MOST_JUDGES: Final = 256
 """Dev rows that judge: they tell learning rates apart, and every look at them costs a pass."""
 
