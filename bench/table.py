@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import Any
 
 BENCH = Path(__file__).resolve().parent
-DOCUMENTS = (BENCH / "README.md", BENCH.parent / "README.md")
+DOCUMENTS = (
+    BENCH / "README.md",
+    BENCH.parent / "README.md",
+    BENCH.parent / "docs" / "boards.md",
+)
 CASES = {"short": "a short instruction", "labels": "an instruction that names all 77 intents"}
 
 Record = dict[str, Any]
@@ -34,6 +38,8 @@ def main() -> None:
         "grid": grids(results),
         "startup": startup(results),
         "machine": machines(results),
+        "board": board(results.get("board-hard_routing", [])),
+        "boards": boards(results),
     }
     stale = []
     for path in DOCUMENTS:
@@ -133,6 +139,59 @@ def startup(results: dict[str, list[Record]]) -> str:
             f"Heavy libraries imported: {heavy}."
         ]
     )
+
+
+def boards(results: dict[str, list[Record]]) -> str:
+    """Return every kept board, one section each."""
+    names = sorted(name for name in results if name.startswith("board-"))
+    return "\n".join(board(results[name]) for name in names)
+
+
+def board(records: list[Record]) -> str:
+    """Return one board with its verdict and what its parts took."""
+    if not records:
+        return ""
+    about = one(records, "about")
+    found = [r for r in records if r["kind"] == "row"]
+    scored = sorted((r for r in found if r["score"] is not None), key=lambda r: -r["score"])
+    rows = [
+        f"**{about['task']}** on `{about['base']}`: {about['metric']} on {about['n_test']} test "
+        f"rows, {about['seeds']} seed{'s' if about['seeds'] > 1 else ''}",
+        "",
+        "| technique | score | 95 % interval | labels | trained parameters "
+        "| training s | p50 ms | prompt tokens |",
+        "|---|--:|---|--:|--:|--:|--:|--:|",
+        *(board_row(row) for row in scored),
+        *(
+            f"| {r['technique']} | {r['status']} | {r['reason']} | | | | | |"
+            for r in found
+            if r["score"] is None
+        ),
+        "",
+        about["verdict"]["text"].replace("\n", " "),
+        "",
+        "Seconds: "
+        + ", ".join(f"{k} {v:,.0f}" for k, v in about["seconds"].items() if v is not None)
+        + ".",
+    ]
+    return lines(rows)
+
+
+def board_row(row: Record) -> str:
+    """Return one technique's line."""
+    latency, tokens = row["latency_p50_seconds"], row["prompt_tokens"]
+    trained = row["trainable_parameters"]
+    cells = [
+        row["technique"],
+        f"{row['score']:.3f}",
+        f"{row['low']:.3f} to {row['high']:.3f}",
+        f"{row['labels_used']:,}",
+        f"{trained:,} ({row['trainable_share']:.1%})" if trained else "",
+        f"{row['search_seconds'] + row['train_seconds']:,.0f}" if trained else "",
+        "" if latency is None else f"{1000 * latency:.0f}",
+        "" if tokens is None else f"{tokens:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def machines(results: dict[str, list[Record]]) -> str:

@@ -1,0 +1,74 @@
+"""Runs bundled cases (or specs) and keeps their boards as raw results, for the tables of the docs.
+
+    python bench/boards.py hard_routing easy_routing --seeds 5
+    python bench/boards.py path/to/task.yaml
+
+Each board goes to `bench/results/<date>-board-<task>.jsonl`: a machine line, one line a row, the
+verdict and the seconds by part. `bench/table.py` writes the documents from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import machine
+
+RESULTS = Path(__file__).resolve().parent / "results"
+LEFT_OUT = ("mistakes",)
+"""Fields of a row that hold texts of the data."""
+
+
+def main() -> None:
+    """Run what is named and keep the boards."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("specs", nargs="+", help="bundled cases or task.yaml files")
+    parser.add_argument("--seeds", type=int, default=None)
+    parser.add_argument("--base", default=None)
+    parser.add_argument("--runs", type=Path, default=None, help="keep run folders here (resumable)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        for spec in options.specs:
+            document = run(spec, options, options.runs or Path(scratch))
+            keep(document)
+
+
+def run(spec: str, options: argparse.Namespace, runs: Path) -> dict[str, Any]:
+    """Run one spec and return its board document."""
+    path = Path(spec)
+    if not path.exists():
+        path = Path(str(resources.files("savile") / "embedded" / "cases" / spec / "task.yaml"))
+    base = [] if options.base is None else ["--set", f"base={options.base}"]
+    seeds = [] if options.seeds is None else ["--set", f"seeds={options.seeds}"]
+    out = runs / f"{path.parent.name}-{options.base or 'own'}"
+    command = [sys.executable, "-m", "savile", "run", str(path), "--out", str(out), "--json"]
+    done = subprocess.run([*command, *base, *seeds], stdout=subprocess.PIPE, check=True)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def keep(document: dict[str, Any]) -> None:
+    """Write one board as JSON lines."""
+    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    suffix = "" if document["base"] == "embedded" else f"-{document['base']}"
+    rows = [{k: v for k, v in row.items() if k not in LEFT_OUT} for row in document["board"]]
+    about = ("task", "base", "metric", "n_test", "seeds", "test_openings", "seconds", "verdict")
+    lines = [
+        machine.line(),
+        {"kind": "about", **{key: document[key] for key in about}},
+        *({"kind": "row", **row} for row in rows),
+    ]
+    file = RESULTS / f"{today}-board-{document['task']}{suffix}.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    print(file.relative_to(RESULTS.parent.parent))
+
+
+if __name__ == "__main__":
+    main()
