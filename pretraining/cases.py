@@ -98,7 +98,7 @@ task: hard_routing
 base: embedded
 data: {train: train.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output}
 prompt:
-  system: route the ticket to harbor , ledger , bench , beacon
+  instruction: route the ticket to harbor , ledger , bench , beacon
   labels: [harbor, ledger, bench, beacon]
 metric: accuracy
 seed: 0
@@ -110,7 +110,7 @@ task: easy_routing
 base: embedded
 data: {train: train.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output}
 prompt:
-  system: route the ticket to lantern , anchor , meadow
+  instruction: route the ticket to lantern , anchor , meadow
   labels: [lantern, anchor, meadow]
 metric: accuracy
 seed: 0
@@ -125,7 +125,7 @@ data:
   {train: train.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output,
    rationale: rationale}
 prompt:
-  system: work out the balance
+  instruction: work out the balance
   trigger: think step by step
   answer_marker: answer
 metric: numeric

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import re
 import random
 import time
 from pathlib import Path
@@ -28,9 +29,9 @@ TRIGGER, MARKER = "think step by step", "answer"
 
 
 def load_case(name: str) -> tuple[str, list[str], dict[str, list[Row]]]:
-    """System text, labels and rows of a case, read from its task file."""
+    """Opening words, labels and rows of a case, read from its task file."""
     text = (FOLDER / name / "task.yaml").read_text()
-    system = text.split("  system: ")[1].split("\n")[0]
+    system = re.findall(r"^  (?:instruction|system): (.*)$", text, re.MULTILINE)[0]
     labels = text.split("  labels: [")[1].split("]")[0].split(", ") if "labels" in text else []
     splits = ("train", "dev", "test")
     rows = {
