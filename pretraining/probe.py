@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import re
 import random
+import re
 import time
 from pathlib import Path
 from statistics import mean
