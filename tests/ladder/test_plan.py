@@ -39,9 +39,8 @@ def test_a_share_too_small_for_a_search_keeps_the_default_rate() -> None:
 def test_one_step_beyond_an_edge_that_wins() -> None:
     rates = (0.01, 0.04, 0.0025)
     for best, wanted in ((0.04, 0.16), (0.0025, 0.000625), (0.01, None)):
-        tried = {rate: (float(rate == best), 0.0) for rate in rates}
-        assert plan.beyond_edge(tried) == wanted
-    assert plan.beyond_edge({0.01: (1.0, 0.0), 0.04: (0.0, 0.0)}) is None
+        assert plan.beyond_edge(rates, best) == wanted
+    assert plan.beyond_edge((0.01, 0.04), 0.04) is None
 
 
 def test_the_plan_is_the_same_after_it_was_written() -> None:

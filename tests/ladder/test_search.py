@@ -2,7 +2,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from savile.ladder.plan import Cell, tuned_cell
-from savile.ladder.search import search
+from savile.ladder.search import best_rate, search
 
 CELL = tuned_cell("lora", 1, 2_000, (0.01, 0.04, 0.0025))
 
@@ -23,19 +23,19 @@ class Landscape:
 
 def test_an_inner_winner_ends_the_search() -> None:
     land = Landscape({0.01: ("ok", 0.8, 1.0), 0.04: ("ok", 0.7, 1.0), 0.0025: ("ok", 0.5, 1.0)})
-    assert search(CELL, land).learning_rate == 0.01
+    assert search(CELL, land, n_dev=100).learning_rate == 0.01
     assert land.tried == [0.01, 0.04, 0.0025]
 
 
 def test_an_edge_that_wins_is_extended_once() -> None:
     land = Landscape({0.04: ("ok", 0.7, 1.0), 0.16: ("ok", 0.9, 1.0)})
-    assert search(CELL, land).learning_rate == 0.16
+    assert search(CELL, land, n_dev=100).learning_rate == 0.16
     assert land.tried == [0.01, 0.04, 0.0025, 0.16]
 
 
 def test_equal_scores_are_told_apart_by_the_loss() -> None:
     land = Landscape({0.01: ("ok", 0.0, 1.0), 0.04: ("ok", 0.0, 2.0), 0.0025: ("ok", 0.0, 3.0)})
-    assert search(CELL, land).learning_rate == 0.01
+    assert search(CELL, land, n_dev=100).learning_rate == 0.01
 
 
 def test_a_rate_that_diverged_never_wins() -> None:
@@ -47,12 +47,12 @@ def test_a_rate_that_diverged_never_wins() -> None:
             0.0025: ("ok", 0.0, 1.0),
         }
     )
-    assert search(CELL, land).learning_rate == 0.01
+    assert search(CELL, land, n_dev=100).learning_rate == 0.01
 
 
 def test_nothing_is_chosen_when_every_rate_failed() -> None:
     rates = (0.01, 0.04, 0.0025, 0.16, 0.000625)
-    found = search(CELL, Landscape(dict.fromkeys(rates, ("failed", None, None))))
+    found = search(CELL, Landscape(dict.fromkeys(rates, ("failed", None, None))), n_dev=100)
     assert found.learning_rate is None
     assert all(result["status"] == "failed" for result in found.results)
 
@@ -60,5 +60,18 @@ def test_nothing_is_chosen_when_every_rate_failed() -> None:
 def test_a_given_rate_is_not_searched() -> None:
     cell: Cell = tuned_cell("lora", 1, 2_000, (0.3,))
     land = Landscape({})
-    assert search(cell, land).learning_rate == 0.3
+    assert search(cell, land, n_dev=100).learning_rate == 0.3
     assert land.tried == []
+
+
+def test_scores_within_one_standard_error_are_told_apart_by_the_loss() -> None:
+    scores = {0.01: ("ok", 0.50, 2.0), 0.04: ("ok", 0.47, 1.0), 0.0025: ("ok", 0.30, 0.5)}
+    results = [Landscape(scores)(0, 0.01)]
+    results += [
+        {"status": "ok", "dev_score": s, "dev_loss": x, "learning_rate": r}
+        for r, (_, s, x) in scores.items()
+        if r != 0.01
+    ]
+    assert best_rate(results, n_dev=100) == 0.04
+    assert best_rate(results, n_dev=10_000) == 0.01
+    assert best_rate(results, n_dev=4) == 0.0025

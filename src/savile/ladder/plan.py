@@ -88,15 +88,10 @@ def grid(middle: float, n: int) -> tuple[float, ...]:
     return tuple(_rounded(middle * FACTOR**step) for step in steps)
 
 
-def beyond_edge(tried: Mapping[float, tuple[float, float]]) -> float | None:
-    """Return one more learning rate when the best of at least three is an edge of the grid.
-
-    Args:
-        tried: learning rate -> rank key, larger is better (see `savile.ladder.search`).
-    """
+def beyond_edge(tried: Sequence[float], best: float) -> float | None:
+    """Return one more learning rate when the best of at least three is an edge of the grid."""
     if len(tried) < 3:
         return None
-    best = max(tried, key=lambda rate: tried[rate])
     if best == max(tried):
         return _rounded(best * FACTOR)
     return _rounded(best / FACTOR) if best == min(tried) else None

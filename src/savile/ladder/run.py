@@ -129,7 +129,12 @@ class _Run:
             return story
         found = Found(learning_rate=None)
         if cell.kind == "tuned":
-            found = search(cell, lambda piece, rate: self._piece(candidate, cell, piece, rate))
+            found = search(
+                cell,
+                lambda piece, rate: self._piece(candidate, cell, piece, rate),
+                n_dev=len(self.bench.dev),
+                top=self.bench.metric.top,
+            )
             story = replace(story, searched=found.results)
             if found.learning_rate is None:
                 return story

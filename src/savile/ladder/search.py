@@ -1,15 +1,18 @@
 """The learning-rate search of one technique: short runs on a grid, then a step beyond its edge.
 
-    best = argmax over rates of (dev score, -dev loss); a run that diverged ranks last
+    best = argmin of the dev loss over the rates whose dev score s is at least s* - se
+    s* = the highest dev score,  se = sqrt(s* (1 - s*) / n_dev)
 
-The sealed test has no part in it. Two rates with the same dev score (often 0 after a short run)
-are told apart by the loss on dev.
+A run that diverged is never chosen; the sealed test has no part in it. After a short run scores on
+few dev rows scatter, and many are 0, where the loss on dev still tells rates apart.
+Source: the one-standard-error rule (Breiman, Friedman, Olshen, Stone 1984, section 3.4.3), with the
+loss in the place of the simplest model. Cost: see `plan.py`; it is inside the technique's share.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,29 +32,39 @@ class Found:
     """The pieces' results, in the order they ran."""
 
 
-def search(cell: Cell, attempt: Attempt) -> Found:
-    """Try the grid of `cell`, then one step beyond an edge that wins."""
+def search(cell: Cell, attempt: Attempt, n_dev: int, top: float = 1.0) -> Found:
+    """Try the grid of `cell`, then one step beyond an edge that wins.
+
+    Args:
+        cell: the technique's plan.
+        attempt: runs one piece.
+        n_dev: dev rows, which say how much a score scatters.
+        top: the metric's highest score.
+    """
     if not cell.piece:
         return Found(learning_rate=cell.learning_rates[0])
     results: list[Mapping[str, Any]] = []
-    ranks: dict[float, tuple[float, float]] = {}
-
-    def try_rate(rate: float) -> None:
-        results.append(attempt(len(results), rate))
-        ranks[rate] = rank(results[-1])
-
     for rate in cell.learning_rates:
-        try_rate(rate)
-    if (extra := beyond_edge(ranks)) is not None:
-        try_rate(extra)
-    best = max(ranks, key=lambda rate: ranks[rate])
-    worked = math.isfinite(ranks[best][0])
-    return Found(learning_rate=best if worked else None, results=tuple(results))
+        results.append(attempt(len(results), rate))
+    best = best_rate(results, n_dev, top)
+    if best is not None and (extra := beyond_edge(cell.learning_rates, best)) is not None:
+        results.append(attempt(len(results), extra))
+        best = best_rate(results, n_dev, top)
+    return Found(learning_rate=best, results=tuple(results))
 
 
-def rank(result: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the key by which pieces are ranked, larger is better."""
-    if result["status"] != "ok" or result["dev_score"] is None:
-        return (-math.inf, -math.inf)
-    loss = result["dev_loss"]
-    return (result["dev_score"], -math.inf if loss is None else -loss)
+def best_rate(results: Sequence[Mapping[str, Any]], n_dev: int, top: float = 1.0) -> float | None:
+    """Return the learning rate to train with, None when every piece failed."""
+    good = [r for r in results if r["status"] == "ok" and r["dev_score"] is not None]
+    if not good:
+        return None
+    highest = max(r["dev_score"] for r in good)
+    share = min(max(highest / top, 0.0), 1.0)
+    enough = highest - top * math.sqrt(share * (1 - share) / max(n_dev, 1))
+    tied = [r for r in good if r["dev_score"] >= enough]
+    best = min(tied, key=lambda r: (_loss(r), -r["dev_score"]))
+    return float(best["learning_rate"])
+
+
+def _loss(result: Mapping[str, Any]) -> float:
+    return math.inf if result["dev_loss"] is None else float(result["dev_loss"])

@@ -95,10 +95,18 @@ def guarded(work: Callable[[], Outcome]) -> Outcome:
 
 
 def does_not_fit(lm: LM, frame: Frame, examples: Sequence[Example]) -> str | None:
-    """Return why some row's prompt and answer exceed the context, None when all fit."""
+    """Return why some row's prompt and answer exceed the context, None when all fit.
+
+    A token has at least one byte, so rows of few bytes are not tokenized; half of the context is
+    left for what a normalizer or a template may add.
+    """
     longest = 0
     for example in examples:
-        prompt = len(lm.encode_prompt(frame.messages(example)))
+        messages = frame.messages(example)
+        texts = [frame.target(example), *(message.content for message in messages)]
+        if 2 * sum(len(text.encode()) for text in texts) + 64 * len(texts) <= lm.context:
+            continue
+        prompt = len(lm.encode_prompt(messages))
         longest = max(longest, prompt + len(lm.encode_completion(frame.target(example))))
     longest += lm.root_tokens
     if longest <= lm.context:
