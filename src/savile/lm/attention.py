@@ -29,7 +29,7 @@ from savile.lm.tree import Layout
 NAME: Final = "savile_tree"
 
 
-def tree_attention(  # noqa: PLR0913 - the signature is that of transformers
+def tree_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -37,9 +37,7 @@ def tree_attention(  # noqa: PLR0913 - the signature is that of transformers
     attention_mask: Tensor | None,
     scaling: float | None = None,
     tree: Layout | Store | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **_: Any,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """Attend along the tree; the signature is that of transformers' attention functions.
 
@@ -48,8 +46,8 @@ def tree_attention(  # noqa: PLR0913 - the signature is that of transformers
         query: [1, H, N, D]; `key` and `value`: [1, K, N, D].
         scaling: factor of the scores; 1/sqrt(D) when None.
         tree: the plan of a whole tree, or the store of running generations.
-        sliding_window: how far back a layer sees, in positions.
-        softcap: soft limit of the scores (Gemma 2).
+        options: `sliding_window` (how far back a layer sees, in positions) and `softcap` (limit
+            of the scores) are obeyed; what else a model passes shows in the probe if it matters.
 
     Returns:
         [1, N, H, D] and None (no attention weights are kept).
@@ -57,6 +55,7 @@ def tree_attention(  # noqa: PLR0913 - the signature is that of transformers
     Raises:
         ValueError: called without a plan.
     """
+    sliding_window, softcap = options.get("sliding_window"), options.get("softcap")
     if tree is None:
         raise ValueError(
             "the savile_tree attention needs its plan: call the model through savile.lm"

@@ -4,6 +4,7 @@
 
 Source: the definition; equal to scikit-learn's `accuracy_score`. Several accepted labels count as
 one right answer; an answer of None is wrong, never dropped. Outer white space is ignored.
+
 Cost: one comparison a row.
 """
 

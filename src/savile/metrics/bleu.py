@@ -7,6 +7,7 @@ Source: Papineni et al. 2002, ACL P02-1040; Post 2018, arXiv 1804.08771 (sacrebl
 tokenizers, counts and exponential smoothing are used, so the score is sacrebleu's, 0 to 100). Each
 row gives its ten counts (h, r, four matches, four totals); BLEU is computed from their sums. An
 answer of None is an empty answer: it matches nothing and shortens the corpus.
+
 Cost: one n-gram count a text.
 """
 

@@ -5,6 +5,7 @@
 Source: Rajpurkar et al. 2016, arXiv 1606.05250 (SQuAD). Unlike SQuAD nothing is normalized but
 outer white space: case, articles and punctuation count, because a product sees them. Use
 `token_f1` for the forgiving variant.
+
 Cost: one comparison a row.
 """
 

@@ -6,6 +6,7 @@ Source: the definition; a field that was not asked for counts against the answer
 object in the text is read, so a code fence or a sentence around it does no harm. Values are equal
 as JSON values: 1 equals 1.0, true does not equal 1, the order of keys does not matter. An answer
 without an object scores 0.
+
 Cost: one JSON parse a text.
 """
 

@@ -9,6 +9,7 @@ that never occurs in the references has no F1 and is left out, so two techniques
 averaged over the same labels (a wrong answer still costs its true label). An answer of None or
 outside the set is a miss of the true label. With several accepted labels an accepted answer is the
 truth, else the first.
+
 Cost: three numbers a label and row.
 """
 

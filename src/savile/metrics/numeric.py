@@ -7,6 +7,7 @@ occurs, the first number after its last occurrence is taken. Read are signs (als
 thousands separators (`1,234`), decimals (`.5`, `42.`), exponents (`1e3`); numbers are compared as
 exact decimals, so 42, 42.0 and +42 are equal. A decimal comma is not read as one. A reference
 without a number must be matched as text.
+
 Cost: one regular expression a text.
 """
 

@@ -5,6 +5,7 @@ references.
 
 Source: Lin 2004, ACL W04-1013; scored by the rouge-score package (Google's port), whose tokenizer
 keeps only a-z and 0-9: texts in other scripts are empty to it and score 0.
+
 Cost: |answer| x |reference| steps a pair.
 """
 

@@ -4,6 +4,7 @@
 
 Source: Rajpurkar et al. 2016, arXiv 1606.05250 (SQuAD's official script): lower case, no ASCII
 punctuation, no English articles, white space folded. Two empty texts agree (SQuAD 2.0's rule).
+
 Cost: one bag of words a text.
 """
 
