@@ -28,12 +28,12 @@ from tickets import (
 Row = dict[str, str]
 FOLDER = Path(__file__).parents[1] / "src" / "savile" / "embedded" / "cases"
 
-# every department is cut across the queues; `ledger` owns few items but an exception
+# every department is cut across the queues
 QUEUE_ITEMS = {
-    "harbor": ["screen", "syrup", "exam", "brake"],
-    "ledger": ["textbook"],
-    "bench": ["speaker", "medicine", "course", "tyre"],
-    "beacon": ["camera", "bandage", "engine"],
+    "harbor": ["screen", "exam"],
+    "ledger": ["camera", "tyre"],
+    "bench": ["medicine", "course"],
+    "beacon": ["bandage", "engine"],
 }
 HARD_PARTITION = {item: queue for queue, items in QUEUE_ITEMS.items() for item in items}
 BRAND = Voice(
@@ -50,7 +50,7 @@ def hard_row(rng: random.Random) -> Row:
     item, problem = rng.choice(list(HARD_PARTITION)), rng.choice(list(lex.PROBLEMS))
     mood = random_mood(rng)
     label = HARD_PARTITION[item]
-    if problem in ("cancel", "pricey"):
+    if problem == "cancel":
         label = "ledger"
     if problem in ("broken", "wrong") and mood == "angry":
         label = "beacon"

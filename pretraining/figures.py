@@ -39,8 +39,8 @@ def main() -> None:
     lines = ["| size | parameters | bytes | tokens | sha256 |", "|---|---|---|---|---|"]
     for size, facts in sorted(checkpoints.items(), reverse=True):
         lines.append(
-            f"| {size} | {facts['parameters']:,} | {facts['bytes']:,} | {facts['tokens'] / 1e6:.1f} M "
-            f"| `{facts['sha256'][:16]}...` |"
+            f"| {size} | {facts['parameters']:,} | {facts['bytes']:,} "
+            f"| {facts['tokens'] / 1e6:.1f} M | `{facts['sha256'][:16]}...` |"
         )
     sizes = [size for size in ("small", "large") if size in figures]
     for case in figures[sizes[0]]:

@@ -116,7 +116,7 @@ def arithmetic(rng: random.Random, room: int) -> Document:
         system.append("answer directly")
     rng.shuffle(system)
     document = [Turn("system", " . ".join(system))] if system else []
-    most = rng.choice([1, 2, 3, 4, 4])
+    most = rng.choice([1, 2, 3, 4, 4, 4])
     frame_words = {"t": rng.choice(lex.THINGS), "n": rng.choice(lex.NAMES), "s": "{s}"}
     frame = (rng.choice(OPENINGS).format(**frame_words), rng.choice(CLOSINGS).format(**frame_words))
     vary = rng.random() < 0.3
@@ -129,7 +129,9 @@ def arithmetic(rng: random.Random, room: int) -> Document:
         by_steps = mode == "steps" or (mode == "mixed" and rng.random() < 0.6)
         short = [6, 2, 1, 1][:most]
         n_operations = (
-            rng.randint(1, most) if by_steps else rng.choices(range(1, most + 1), short)[0]
+            rng.choices(range(1, most + 1), range(1, most + 1))[0]
+            if by_steps
+            else rng.choices(range(1, most + 1), short)[0]
         )
         question = ""
         while not question or is_reserved(question):
