@@ -5,6 +5,7 @@ r"""Regular expression: the share of rows where a pattern finds the same in answ
 Source: the definition, after the `regex` filters of the LM Evaluation Harness. What is compared is
 the first group of the last match, or the whole match when the pattern has no group: `Answer:
 (\w+)`. A reference in which the pattern finds nothing is compared as it stands, stripped.
+
 Cost: one search a text; the pattern comes from the spec's author and is trusted.
 """
 
