@@ -71,12 +71,17 @@ def test_the_plan_lets_a_token_see_its_ancestors_alone(groups: list[Paths], root
     layout = plan(tree, torch.device("cpu"), root)
     assert layout.stem == root + tree.stem
     assert layout.depth.tolist() == [*range(root), *(tree.depth + root)]
-    assert layout.rows[layout.valid].tolist() == list(range(root + tree.stem, root + len(tree)))
-    for g, (start, end) in enumerate(tree.branches):
-        for t in range(end - start):
-            seen = torch.nonzero(layout.allowed[g, t]).flatten() + start
-            assert seen.tolist() == [n for n in tree.path(start + t) if n >= start]
-    assert bool(layout.allowed.any(-1).all())  # padding sees something: no softmax is empty
+    packed = [i for block in layout.blocks for i in block.rows[block.valid].tolist()]
+    assert packed == list(range(root + tree.stem, root + len(tree)))
+    branches = iter(tree.branches)
+    for block in layout.blocks:
+        for allowed in block.allowed:
+            start, end = next(branches)
+            for t in range(end - start):
+                seen = torch.nonzero(allowed[t]).flatten() + start
+                assert seen.tolist() == [n for n in tree.path(start + t) if n >= start]
+        assert bool(block.allowed.any(-1).all())  # padding sees something: no softmax is empty
+    assert next(branches, None) is None
 
 
 def test_weights_follow_their_completions() -> None:

@@ -84,17 +84,18 @@ def _whole(
     parts = []
     if p:
         parts.append(_stem(q[:, :p], k[:, :p], v[:, :p], tree, window, softcap))
-    if tree.rows.numel():
-        heads, (g, t) = q.shape[0], tree.rows.shape
-        flat = tree.rows.flatten()
+    heads = q.shape[0]
+    for block in tree.blocks:
+        g, t = block.rows.shape
+        flat = block.rows.flatten()
         q_own, k_own, v_own = (x.index_select(1, flat).view(heads, g, t, -1) for x in (q, k, v))
-        allowed, seen_stem = tree.allowed, None
+        allowed, seen_stem = block.allowed, None
         if window is not None:
-            depth = tree.depth[tree.rows]
+            depth = tree.depth[block.rows]
             allowed = allowed & (depth[:, :, None] - depth[:, None, :] < window)
             seen_stem = depth[:, :, None] - tree.depth[:p] < window
         own = _attend(q_own, (k[:, :p], v[:, :p]), (k_own, v_own), (seen_stem, allowed), softcap)
-        parts.append(own.flatten(1, 2)[:, tree.valid.flatten()])
+        parts.append(own.flatten(1, 2)[:, block.valid.flatten()])
     return torch.cat(parts, 1)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -129,11 +129,12 @@ class _Trie:
             if node not in on_stem and branch_of[node] < 0:
                 branch_of[node] = branch_of[parent]
         rest = [node for node in range(len(self.tokens)) if node not in on_stem]
-        rest.sort(key=branch_of.__getitem__)  # stable: insertion order within a branch
         sizes = [0] * len(children)
         for node in rest:
             sizes[branch_of[node]] += 1
-        return order + rest, stem, sizes
+        # short branches first, so that neighbors need little padding; insertion order within
+        rest.sort(key=lambda node: (sizes[branch_of[node]], branch_of[node]))
+        return order + rest, stem, sorted(sizes)
 
 
 def build(groups: Sequence[Paths]) -> Tree:
@@ -185,53 +186,71 @@ def build(groups: Sequence[Paths]) -> Tree:
     )
 
 
-@dataclass(kw_only=True)
-class Layout:
-    """The attention plan of one tree on one device; `root` counts virtual tokens before the stem.
+class Block(NamedTuple):
+    """Branches of like size, side by side in the attention: G branches, T tokens of the longest."""
 
-    Legend: P = root + stem, G branches, T tokens of the longest branch.
-    """
-
-    stem: int
-    """P: leading packed positions that every branch sees."""
     rows: Tensor
     """Packed index of each branch token, int64 [G, T]; padding points at position 0."""
     valid: Tensor
     """bool [G, T]: which of `rows` are real, in packed order when flattened."""
     allowed: Tensor
     """bool [G, T, T]: whether query t may see key s of its own branch."""
+
+
+@dataclass(kw_only=True)
+class Layout:
+    """The attention plan of one tree on one device; virtual tokens count to its stem."""
+
+    stem: int
+    """P: leading packed positions that every branch sees, virtual tokens included."""
+    blocks: tuple[Block, ...]
+    """The branches, in packed order."""
     depth: Tensor
-    """Position ids, int64 [P + N - stem]."""
+    """Position ids, int64, of virtual tokens and nodes."""
     calls: int = 0
     """How often attention ran with this plan (the probe expects one per layer)."""
     keep: dict[int, tuple[Tensor, Tensor]] | None = field(default=None)
     """Where attention leaves keys and values per layer when generation asks for them."""
 
 
+LIKE_SIZE: Final = 1.5
+"""A block's longest branch is at most this many times its shortest, plus a few tokens."""
+FEW: Final = 8
+
+
 def plan(tree: Tree, device: torch.device, root: int = 0) -> Layout:
     """Return the attention plan of `tree` behind `root` virtual tokens."""
-    sizes = [end - start for start, end in tree.branches]
-    longest = max(sizes, default=0)
-    rows = np.zeros((len(sizes), longest), dtype=np.int64)
-    valid = np.zeros((len(sizes), longest), dtype=bool)
-    allowed = np.zeros((len(sizes), longest, longest), dtype=bool)
+    blocks: list[list[tuple[int, int]]] = []
+    for start, end in tree.branches:  # from short to long
+        if not blocks or end - start > LIKE_SIZE * (blocks[-1][0][1] - blocks[-1][0][0]) + FEW:
+            blocks.append([])
+        blocks[-1].append((start, end))
+    depth = np.concatenate([np.arange(root), tree.depth + root])
+    return Layout(
+        stem=root + tree.stem,
+        blocks=tuple(_block(tree.parent, block, root, device) for block in blocks),
+        depth=torch.from_numpy(depth).to(device),
+    )
+
+
+def _block(
+    parent: Ints, branches: Sequence[tuple[int, int]], root: int, device: torch.device
+) -> Block:
+    """Lay branches of like size side by side."""
+    longest = max(end - start for start, end in branches)
+    shape = (len(branches), longest)
+    rows, valid = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
+    allowed = np.zeros((*shape, longest), dtype=bool)
     lower = np.tril(np.ones((longest, longest), dtype=bool))
-    for g, (start, end) in enumerate(tree.branches):
+    for g, (start, end) in enumerate(branches):
         size = end - start
         rows[g, :size] = np.arange(start, end) + root
         valid[g, :size] = True
         allowed[g] = lower  # right for a chain, and keeps padded rows finite
-        parent = tree.parent[start:end] - start
-        if not np.array_equal(parent[1:], np.arange(size - 1)):
-            _ancestors(allowed[g], parent)
-    depth = np.concatenate([np.arange(root), tree.depth + root])
-    return Layout(
-        stem=root + tree.stem,
-        rows=torch.from_numpy(rows).to(device),
-        valid=torch.from_numpy(valid).to(device),
-        allowed=torch.from_numpy(allowed).to(device),
-        depth=torch.from_numpy(depth).to(device),
-    )
+        own = parent[start:end] - start
+        if not np.array_equal(own[1:], np.arange(size - 1)):
+            _ancestors(allowed[g], own)
+    return Block(*(torch.from_numpy(x).to(device) for x in (rows, valid, allowed)))
 
 
 def _ancestors(allowed: npt.NDArray[np.bool_], parent: Ints) -> None:
