@@ -138,8 +138,19 @@ task: brand_voice
 base: embedded
 data: {train: train.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output}
 prompt:
-  system: write a reply . tone breezy . sign as savile harbor
+  instruction: write a reply
+  system: sign as savile harbor .
 metric: rouge_l
+ladder:
+  - zero_shot
+  - system
+  - one_shot
+  - system+one_shot
+  - {few_shot: {k: 4}}
+  - prompt_tuning
+  - lora
+  - full
+  - system+lora
 seed: 0
 """
 CASES: dict[str, tuple[Callable[[random.Random], Row], dict[str, int], str]] = {
