@@ -7,7 +7,9 @@ transformers from safetensors alone, check that every weight is there and finite
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +19,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
 from savile.errors import EnvironmentProblem, IntegrityError, Problem
 from savile.lm import folder as model_folder
@@ -142,16 +145,29 @@ def _tokenizer(path: Path) -> Any:
     return tokenizer
 
 
+@contextlib.contextmanager
+def _without_bar() -> Iterator[None]:
+    """Load without transformers' own progress bar: the run has one with time left."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=dtype,
-            trust_remote_code=False,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with _without_bar():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=dtype,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise EnvironmentProblem(
             Problem(what="the model cannot be loaded", where=str(path), found=_first(error))
