@@ -128,7 +128,7 @@ def test_what_describes_itself_is_json(command: str, capsys: pytest.CaptureFixtu
         (["run", "SPEC", "--set", "seeed=1"], 2, "seeed"),
         (["run", "SPEC", "-o", "OUT", "--only", "loro"], 2, "Did you mean lora?"),
         (["run", "SPEC", "-o", "OUT", "--set", "base=./nothing"], 4, "was not found"),
-        (["run", "SPEC", "-o", "RUN", "--seed", "9"], 2, "`spec.seed` differs"),
+        (["run", "SPEC", "-o", "RUN", "--seed=9"], 2, "`spec.seed` differs"),
         (["run", "SPEC", "-o", "OUT", "--set", "data.test=no.jsonl"], 3, "no.jsonl"),
         (["report", "nowhere"], 2, "nowhere: holds no finished run"),
         (["init", "nothing"], 2, "nothing"),

@@ -1,0 +1,5 @@
+"""The `savile` command line."""
+
+from savile.cli.edge import main
+
+__all__ = ["main"]
