@@ -149,12 +149,12 @@ def _tokenizer(path: Path) -> Any:
 def _without_bar() -> Iterator[None]:
     """Load without transformers' own progress bar: the run has one with time left."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
