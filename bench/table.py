@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,8 +64,10 @@ def newest(folder: Path) -> dict[str, list[Record]]:
 def fill(text: str, sections: dict[str, str]) -> str:
     """Replace what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`."""
     for name, section in sections.items():
-        marked = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
-        text = re.sub(marked, lambda m, s=section: m[1] + s + m[2], text, flags=re.DOTALL)
+        start, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+        before, found, rest = text.partition(start)
+        if found:
+            text = before + start + section + end + rest.partition(end)[2]
     return text
 
 
@@ -222,7 +223,8 @@ def one(records: list[Record], kind: str) -> Record:
 
 def mean_tokens(setup: Record) -> int:
     """Return the mean length of a row in tokens."""
-    return round(setup["tokens"] / setup["rows"])
+    mean: float = setup["tokens"] / setup["rows"]
+    return round(mean)
 
 
 def span(ratio: list[float]) -> str:

@@ -1,0 +1,24 @@
+"""The documents' figures are replaced in place, from the newest result of each name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bench import table
+
+
+def test_fill_replaces_only_between_the_markers() -> None:
+    text = "a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n<!-- y:begin -->\nkept\n<!-- y:end -->\n"
+    new = text.replace("old", r"new \1")
+    assert table.fill(text, {"x": "new \\1\n", "absent": "lost\n"}) == new
+
+
+def test_newest_file_of_a_name_counts(tmp_path: Path) -> None:
+    for day, value in (("2026-01-02", 2), ("2026-01-01", 1)):
+        (tmp_path / f"{day}-speed.jsonl").write_text(json.dumps({"value": value}) + "\n")
+    assert table.newest(tmp_path) == {"speed": [{"value": 2}]}
+
+
+def test_ratio_is_shown_with_its_range() -> None:
+    assert table.span([4.26, 4.01, 4.49]) == "4.3 (4.0-4.5)"
