@@ -12,7 +12,11 @@ def shown(*, terminal: bool, quiet: bool = False, verbose: bool = False) -> str:
     with LiveProgress(console, quiet=quiet, verbose=verbose) as live:
         live(Step(phase="load", unit="embedded", done=0.0, total=1.0))
         live(Step(phase="train", unit="[red]lora[/]", done=50.0, total=100.0))
-        live(Step(phase="train", unit="[red]lora[/]", done=60.0, total=100.0, finished="lora: [b] 0.8"))
+        live(
+            Step(
+                phase="train", unit="[red]lora[/]", done=60.0, total=100.0, finished="lora: [b] 0.8"
+            )
+        )
     return file.getvalue()
 
 

@@ -1,0 +1,173 @@
+"""The board in a terminal: what was measured, who leads, how sure it is, and what it does not say.
+
+Text from data and models is printed as text (no markup, control characters escaped). Columns that
+do not fit are dropped, the least important first; without color or Unicode the same board is printed
+plainly (rich honors NO_COLOR and pipes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from savile.report import reading
+from savile.report.reading import MISSING, Board, Row
+
+WHISKER = 15
+"""Characters of the interval's picture."""
+NAME = 34
+"""Longest technique name shown whole."""
+STYLES = {"baseline": "dim", "prompt": "", "tuned": ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column: its head, its cells, and how early it goes when the terminal is narrow."""
+
+    head: str
+    cells: tuple[str, ...]
+    drop: int
+    """Dropped in ascending order; 0 is never dropped."""
+    justify: Literal["left", "right"] = "right"
+
+    @property
+    def width(self) -> int:
+        """Characters of the widest cell."""
+        return max(Text(text).cell_len for text in (self.head, *self.cells))
+
+
+def render(document: Mapping[str, Any], console: Console) -> None:
+    """Print the board document to `console`."""
+    board, plain = reading.read(document), console.options.ascii_only
+
+    def say(text: Text | str, indent: int = 0) -> None:
+        shown = Text(text) if isinstance(text, str) else text
+        if plain:
+            shown = Text(_ascii(shown.plain), style=shown.style)
+        console.print(Padding(shown, (0, 0, 0, indent)), highlight=False)
+
+    console.print()
+    say(Text(board.text("task"), style="bold"))
+    say(Text(board.subtitle, style="dim"))
+    console.print()
+    if board.rows:
+        console.print(_table(board, console.width, plain), highlight=False)
+    for row in board.others:
+        say(Text(f"{row.name} {_why(row)}", style="dim"), indent=1)
+    console.print()
+    headline, *rest = board.verdict_lines
+    say(Text(headline, style="bold"))
+    for sentence in rest:
+        say(sentence)
+    for sentence in board.limits:
+        say(Text(sentence, style="dim"))
+
+
+def _table(board: Board, width: int, plain: bool) -> Table:
+    columns = fitting(_columns(board), width)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        head = _ascii(column.head) if plain else column.head
+        table.add_column(Text(head), justify=column.justify, no_wrap=True, overflow="ellipsis")
+    for index, row in enumerate(board.rows):
+        style = "bold" if row.name in board.leading else STYLES[row.kind]
+        cells = [column.cells[index] for column in columns]
+        table.add_row(*(Text(_ascii(c) if plain else c, style=style) for c in cells))
+    return table
+
+
+def fitting(columns: Sequence[Column], width: int) -> list[Column]:
+    """Return the columns that fit into `width` characters, two between each."""
+    kept = list(columns)
+    while sum(c.width + 2 for c in kept) - 2 > width and any(c.drop for c in kept):
+        kept.remove(min((c for c in kept if c.drop), key=lambda c: c.drop))
+    return kept
+
+
+def _columns(board: Board) -> list[Column]:
+    rows, top = board.rows, reading.top_of(board.rows)
+    low = min(r.low for r in rows)
+    span = (max(r.high for r in rows) - low) or 1.0
+
+    def cells(show: Callable[[Row], str]) -> tuple[str, ...]:
+        return tuple(show(row) for row in rows)
+
+    def plain(name: str, show: Callable[[float | None], str]) -> tuple[str, ...]:
+        return cells(lambda row: show(row[name]))
+
+    between = cells(
+        lambda r: (
+            f"{reading.score(r['score'], top)} [{reading.score(r['low'], top)}, "
+            f"{reading.score(r['high'], top)}]"
+        )
+    )
+    pictures = cells(
+        lambda r: whisker((r.low - low) / span, _at(r, low, span), (r.high - low) / span)
+    )
+    axis = f"{reading.score(low, top)} to {reading.score(low + span, top)}"
+    found = [
+        Column(head="technique", cells=cells(_name), drop=0, justify="left"),
+        Column(head=f"{board.metric} [95 %]", cells=between, drop=0),
+        Column(head=axis, cells=pictures, drop=10, justify="left"),
+        Column(head="labels", cells=plain("labels_used", reading.count), drop=8),
+        Column(head="trainable", cells=cells(_trainable), drop=5),
+        Column(head="train", cells=cells(_training), drop=7),
+        Column(head="p50", cells=plain("latency_p50_seconds", reading.seconds), drop=9),
+        Column(head="prompt", cells=cells(_tokens), drop=3),
+        Column(head="memory", cells=plain("peak_bytes", reading.size), drop=2),
+        Column(head="artifact", cells=plain("artifact_bytes", reading.size), drop=1),
+    ]
+    if any(row["usd_per_1000"] is not None for row in rows):
+        cost = plain("usd_per_1000", reading.usd)
+        found.append(Column(head="$/1000", cells=cost, drop=6))
+    if any(row["usd_once"] is not None for row in rows):
+        found.append(Column(head="once", cells=plain("usd_once", reading.usd), drop=4))
+    return found
+
+
+def whisker(low: float, score: float, high: float, width: int = WHISKER) -> str:
+    """Return an interval as text, positions from 0 to 1, for example `  ───●────   `."""
+    a, b, c = (min(width - 1, max(0, round(x * (width - 1)))) for x in (low, score, high))
+    return "".join("●" if i == b else "─" if a <= i <= c else " " for i in range(width))
+
+
+def _at(row: Row, low: float, span: float) -> float:
+    return ((row["score"] or 0.0) - low) / span
+
+
+def _name(row: Row) -> str:
+    return row.name if len(row.name) <= NAME else f"{row.name[: NAME - 1]}…"
+
+
+def _trainable(row: Row) -> str:
+    parameters = row["trainable_parameters"]
+    if not parameters:
+        return MISSING
+    return f"{reading.count(parameters)} ({reading.share(row['trainable_share'])})"
+
+
+def _training(row: Row) -> str:
+    if row.kind != "tuned":
+        return MISSING
+    return reading.seconds((row["search_seconds"] or 0.0) + (row["train_seconds"] or 0.0))
+
+
+def _tokens(row: Row) -> str:
+    tokens = row["prompt_tokens"]
+    return MISSING if tokens is None else f"{reading.count(tokens)} tok"
+
+
+def _why(row: Row) -> str:
+    status = (row.text("status") or "not run").replace("_", " ").replace("ok", "no score")
+    return f"{status}: {row.text('reason') or 'no reason was recorded'}"
+
+
+def _ascii(text: str) -> str:
+    signs = str.maketrans({"●": "o", "─": "-", MISSING: "-", "…": "~", "·": "-"})
+    return text.translate(signs).encode("ascii", "backslashreplace").decode("ascii")
