@@ -24,6 +24,7 @@ class Turn(NamedTuple):
 
 Document = list[Turn]
 LABEL_WEIGHT = 2.0
+EARLY_WEIGHT = 4.0  # the first answers: little to go by, and one-shot prompts are there
 OUTPUT_WEIGHT = 1.0
 
 
@@ -197,7 +198,8 @@ def classification(
         )
         label = labels[rule.overrides.get(ticket.problem, rule.class_of[key])]
         document.append(Turn("user", ticket_text(rng, ticket)))
-        document.append(Turn("assistant", label, LABEL_WEIGHT))
+        weight = EARLY_WEIGHT if len(document) < 10 else LABEL_WEIGHT
+        document.append(Turn("assistant", label, weight))
     return document
 
 

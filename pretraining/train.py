@@ -66,18 +66,18 @@ SCHEDULES = {
     "small": Schedule(
         shape=Shape(vocabulary=VOCABULARY, width=128, layers=4, feed_forward=384),
         learning_rate=3e-3,
-        total=20.0,
+        total=21.4,
         decay_from=7.0,
         length_256_from=7.5,
-        length_512_from=19.2,
+        length_512_from=21.25,
     ),
     "large": Schedule(
         shape=Shape(vocabulary=VOCABULARY, width=256, layers=5, feed_forward=640),
-        learning_rate=1e-3,  # the start is the trained small model, see `grow.py`
-        total=2.0,
-        decay_from=0.2,
+        learning_rate=7e-4,  # the start is the trained small model, see `grow.py`
+        total=0.9,
+        decay_from=0.1,
         length_256_from=0.0,
-        length_512_from=1.85,
+        length_512_from=0.85,
         curriculum=0.0,
     ),
 }

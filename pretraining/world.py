@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 import lexicon as lex
 from routing import (
+    NAME_PROMPTS,
     OUTPUT_WEIGHT,
     Document,
     Turn,
     classification,
     clean_start,
+    list_words,
     policy,
     symbol_map,
 )
@@ -36,6 +38,7 @@ from tickets import (
 REPLY_WEIGHT = 0.5
 ARITHMETIC_WEIGHT = 2.0
 COPY_WEIGHT = 0.5
+PICK_WORDS = lex.CASE_LABELS * 10 + lex.all_words()
 COPY_WORDS = [word for word in lex.all_words() if word not in lex.CASE_VERBS]
 TRIGGER = "think step by step"
 FIELDS = ["item", "problem", "item", "team", "team", "problem", "mood", "name", "city", "order"]
@@ -162,6 +165,20 @@ def copying(rng: random.Random, room: int) -> Document:
     return document
 
 
+def picking(rng: random.Random, room: int) -> Document:
+    """Pick a word of a list by its place: any word can be the answer, and it labels nothing."""
+    words = list(dict.fromkeys(rng.sample(PICK_WORDS, rng.randint(2, 6))))
+    prompt = rng.choice(NAME_PROMPTS).format(l=list_words(rng, words))
+    places = ["first", "second", "third", "number 4", "number 5", "number 6"][: len(words)]
+    document = [Turn("system", prompt)]
+    for _ in range(room // 6):
+        index = rng.randrange(len(words))
+        place = "last" if index == len(words) - 1 and rng.random() < 0.5 else places[index]
+        asked = rng.choice([f"the {place} one", place, f"please take the {place}"])
+        document += [Turn("user", asked), Turn("assistant", words[index], OUTPUT_WEIGHT)]
+    return document
+
+
 def recurrence(rng: random.Random, room: int) -> Document:
     """Say whether this item (or its team) occurred before, or is that of the last ticket."""
     what, last = rng.choice(["item", "team"]), rng.random() < 0.4
@@ -232,18 +249,19 @@ Family = Callable[[random.Random, int], Document]
 MIXTURE: list[tuple[Family, float]] = [
     (symbol_map, 0.04),
     (clean_start, 0.02),
-    (classification, 0.33),
-    (recurrence, 0.06),
+    (classification, 0.32),
+    (recurrence, 0.05),
     (copying, 0.05),
-    (attributes, 0.12),
+    (picking, 0.05),
+    (attributes, 0.10),
     (arithmetic, 0.22),
-    (policy, 0.05),
+    (policy, 0.04),
     (replies, 0.11),
 ]
 
 
 # documents that need no knowledge from the weights: their words may be blurred (see `train.py`)
-IN_CONTEXT: set[Family] = {symbol_map, clean_start, classification, copying, recurrence}
+IN_CONTEXT: set[Family] = {symbol_map, clean_start, classification, copying, picking, recurrence}
 
 
 def draw_family(rng: random.Random, curriculum: float = 0.0) -> Family:
