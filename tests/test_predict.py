@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+import savile.predict as predict_module
 from savile.deltas.base import Delta
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
@@ -184,3 +185,19 @@ def test_broken_weights_raise_nothing(labels: str) -> None:
         lm.model.get_output_embeddings().weight.fill_(float("nan"))
     made = predict(lm, Frame(labels=SETS[labels]), EXAMPLES[:2])
     assert all(p.answer in SETS[labels] for p in made)
+
+
+def test_what_no_prompt_shares_counts_against_the_tree() -> None:
+    alike = [[number, *range(3000)] for number in range(4)]
+    assert [len(rows) for rows in predict_module._packs(alike)] == [1, 1, 1, 1]
+    shared = [[*range(3000), number] for number in range(4)]
+    assert [len(rows) for rows in predict_module._packs(shared)] == [4]
+
+
+def test_steps_that_no_row_shows_get_room() -> None:
+    lm = tiny.lm("llama")
+    rows = [Example(id="1", input="a", output="b")]
+    frame = Frame(reasoning=True)
+    assert answer_limit(lm, frame, rows) >= 256
+    shown = [Example(id="1", input="a", output="b", rationale="because")]
+    assert answer_limit(lm, frame, shown) < 256

@@ -246,6 +246,8 @@ def test_a_job_holds_no_test_row() -> None:
 def test_shown_rows_are_not_trained_on(trained_lm: LM, eight: list[Example]) -> None:
     frame = Frame(demonstrations=tuple(eight[:3]))
     assert len(encode(trained_lm, frame, eight)) == 5
+    twins = [*eight, *(replace(row, id=f"{row.id}-again") for row in eight)]
+    assert len(encode(trained_lm, frame, twins)) == 10  # nor are their duplicates
     with LoRA(r=2).attach(trained_lm, 0) as attached:
         everything = Frame(demonstrations=tuple(eight))
         with pytest.raises(DataError, match="no training row is left"):

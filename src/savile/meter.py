@@ -1,4 +1,4 @@
-"""What work costs: wall and CPU seconds, peak memory, and FLOPs from counted tokens.
+"""What work costs: seconds, peak memory, and FLOPs from counted tokens.
 
 FLOPs (N trunk parameters, V * D head): forward 2 N a token and 2 V D a prediction; training adds
 the gradients of the inputs, and those of the weights where the base itself trains (6 N instead of
@@ -24,23 +24,17 @@ _PASSES = {"none": 1, "frozen": 2, "full": 3}
 
 
 class Meter:
-    """Measures what happens inside the context; read its fields after (or during) it."""
+    """Measures what happens inside the context; read its fields after it."""
 
     def __init__(self, lm: LM) -> None:
         self._lm = lm
         self.seconds = 0.0
-        self.cpu_seconds = 0.0
         self.peak_bytes: int | None = None
         """Highest memory of the process (CPU) or of the device (CUDA), the base included."""
-        self.work = Work()
 
     def __enter__(self) -> Self:
         _reset_peak(self._lm.device)
-        work = self._lm.work
-        self._before = Work(
-            tokens=work.tokens, predictions=work.predictions, separate_tokens=work.separate_tokens
-        )
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._start = time.perf_counter()
         return self
 
     def __exit__(
@@ -51,15 +45,8 @@ class Meter:
     ) -> None:
         if self._lm.device.type == "cuda":
             torch.cuda.synchronize(self._lm.device)
-        self.seconds = time.perf_counter() - self._wall
-        self.cpu_seconds = time.process_time() - self._cpu
+        self.seconds = time.perf_counter() - self._start
         self.peak_bytes = _peak(self._lm.device)
-        now, then = self._lm.work, self._before
-        self.work = Work(
-            tokens=now.tokens - then.tokens,
-            predictions=now.predictions - then.predictions,
-            separate_tokens=now.separate_tokens - then.separate_tokens,
-        )
 
 
 def flops(lm: LM, work: Work, training: Training) -> float:

@@ -23,6 +23,8 @@ from savile.types import Example, Prediction
 TOKENS_PER_TREE: Final = 4096
 """Own tokens of one tree in evaluation: large enough to fill the cores, small enough for the
 cache."""
+ROOM_TO_THINK: Final = 256
+"""Tokens for steps of unknown length (lm-evaluation-harness' default for generated answers)."""
 ROWS_PER_TREE: Final = 64
 """Most questions of one tree; generation holds keys and values for all of them."""
 
@@ -49,7 +51,7 @@ def predict(
     prompts = [lm.encode_prompt(frame.messages(example)) for example in examples]
     answer = _Labels(lm, frame) if closed(frame) else _Texts(lm, max_new_tokens)
     found: list[Prediction | None] = [None] * len(examples)
-    for rows in _packs([len(prompt) for prompt in prompts]):
+    for rows in _packs(prompts):
         results = answer([prompts[row] for row in rows])
         for row, (text, written) in zip(rows, results, strict=True):
             found[row] = Prediction(
@@ -70,9 +72,13 @@ def closed(frame: Frame) -> bool:
 
 
 def answer_limit(lm: LM, frame: Frame, train: Sequence[Example]) -> int:
-    """Return how many tokens an answer may take: a quarter more than the longest wanted one,
-    plus 8."""
+    """Return how many tokens an answer may take: a quarter over the longest wanted one, plus 8.
+
+    Where steps are asked for and no row shows any, there is `ROOM_TO_THINK`.
+    """
     longest = max((len(lm.encode_completion(frame.target(row))) for row in train), default=64)
+    if frame.reasoning and not any(row.rationale for row in train):
+        return max(longest + 8, ROOM_TO_THINK)
     return longest + longest // 4 + 8
 
 
@@ -88,10 +94,12 @@ def latency(
     return float(np.percentile(seconds, 50)), float(np.percentile(seconds, 95))
 
 
-def _packs(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield row numbers of like length; the shared prefix counts once in a tree, so rows count
-    own tokens."""
-    shared = min(lengths, default=0)
+def _packs(prompts: Sequence[list[int]]) -> Iterator[list[int]]:
+    """Yield row numbers of like length; what all share counts once in a tree, so rows count
+    their own tokens."""
+    lengths = [len(prompt) for prompt in prompts]
+    ends = (min(prompts), max(prompts)) if prompts else ([], [])
+    shared = next((i for i, (a, b) in enumerate(zip(*ends, strict=False)) if a != b), len(ends[0]))
     pack: list[int] = []
     used = 0
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):

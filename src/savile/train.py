@@ -19,8 +19,8 @@ from torch import Tensor
 
 from savile.deltas.base import Attached
 from savile.errors import DataError, Problem
-from savile.lm.model import LM
-from savile.meter import Meter, flops
+from savile.lm.model import LM, Work
+from savile.meter import Meter, Training, flops
 from savile.metrics.base import Metric
 from savile.objectives.base import Encoded, Objective, TrainingData
 from savile.objectives.sft import trees
@@ -122,7 +122,7 @@ def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None
         examples=loop.examples,
         steps=loop.step,
         tokens=loop.tokens,
-        flops=loop.flops * {"frozen": 2, "full": 3}[kind] + loop.evaluation_flops,
+        flops=flops(job.lm, loop.work, kind) + loop.evaluation_flops,
         seconds=meter.seconds,
         peak_bytes=meter.peak_bytes,
         history=loop.history,
@@ -131,11 +131,11 @@ def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None
 
 def encode(lm: LM, frame: Frame, examples: Sequence[Example]) -> list[Encoded]:
     """Return training rows as ids; rows shown as demonstrations are left out."""
-    shown = {example.id for example in frame.demonstrations}
+    shown = {(example.input, example.output) for example in frame.demonstrations}
     return [
         Encoded(lm.encode_prompt(frame.messages(row)), lm.encode_completion(frame.target(row)))
         for row in examples
-        if row.id not in shown
+        if (row.input, row.output) not in shown
     ]
 
 
@@ -172,7 +172,8 @@ class _Loop:
         self.dev_rows = encode(job.lm, job.frame, job.dev)
         self.masters = _Masters(list(attached.parameters().values()))
         self.step = self.examples = self.tokens = 0
-        self.flops = self.evaluation_flops = 0.0
+        self.work = Work()
+        self.evaluation_flops = 0.0
         self.slowdown, self.rollbacks = 1.0, 0
         self.best: tuple[float, float] = (float("-inf"), float("-inf"))
         self.best_state = attached.state()
@@ -222,10 +223,8 @@ class _Loop:
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             self.tokens += batch.tree.separate_tokens
-        self.flops += 2.0 * (
-            lm.trunk_parameters * (lm.work.tokens - before[0])
-            + lm.head_parameters * (lm.work.predictions - before[1])
-        )
+        self.work.tokens += lm.work.tokens - before[0]
+        self.work.predictions += lm.work.predictions - before[1]
         return total
 
     def _apply(self, loss: float) -> bool:
@@ -247,8 +246,9 @@ class _Loop:
     def _roll_back(self) -> None:
         self.rollbacks += 1
         self.slowdown /= 2
-        self.attached.load(self.best_state)
-        self.masters.refresh()
+        if not all(bool(torch.isfinite(p).all()) for p in self.attached.parameters().values()):
+            self.attached.load(self.best_state)
+            self.masters.refresh()
         self._optimizer()
         self.history.append({"step": self.step, "event": "rollback", "slowdown": self.slowdown})
         if self.rollbacks > MAX_ROLLBACKS:
@@ -310,6 +310,6 @@ class _Masters:
             p.grad = None
 
 
-def _kind(lm: LM, attached: Attached) -> str:
+def _kind(lm: LM, attached: Attached) -> Training:
     own = {id(p) for p in lm.model.parameters()}
     return "full" if any(id(p) in own for p in attached.parameters().values()) else "frozen"

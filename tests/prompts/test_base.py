@@ -59,3 +59,10 @@ def test_any_answer_is_read_back(steps: str, answer: str) -> None:
         return
     row = Example(id="1", input="q", output=answer, rationale=steps)
     assert frame.parse(frame.target(row)) == answer.strip()
+
+
+def test_the_trigger_names_the_marker_that_is_looked_for() -> None:
+    frame = Frame(reasoning=True, answer_marker="Final:")
+    asked = frame.question(Example(id="1", input="2 + 2?", output="4"))
+    assert "'Final:'" in asked
+    assert frame.parse("2 and 2 make 4. Final: 4") == "4"

@@ -29,6 +29,15 @@ CONFIGURATIONS: Final = (
     "preprocessor_config.json",
 )
 """The JSON files of a folder that transformers may read as settings."""
+IDENTIFYING: Final = (
+    *CONFIGURATIONS,
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+"""What makes a model another one, beside its weights."""
 MAX_HEADER: Final = 100_000_000
 """Bytes of a safetensors header; the format's own limit."""
 
@@ -56,8 +65,7 @@ def validate(folder: Path) -> dict[str, Any]:
 def identity(folder: Path) -> str:
     """Return a sha256 over configuration, weights, tokenizer and template of a folder."""
     digest = hashlib.sha256()
-    names = (*CONFIGURATIONS[:4], "tokenizer.json", "chat_template.jinja")
-    for path in [*(folder / name for name in names), *weight_files(folder)]:
+    for path in [*(folder / name for name in IDENTIFYING), *weight_files(folder)]:
         if path.exists():
             digest.update(path.name.encode())
             with path.open("rb") as handle:

@@ -148,11 +148,11 @@ class LM:
             nodes: packed indices of the nodes whose successors are predicted.
             layout: an attention plan to reuse (generation passes one that keeps keys and values).
         """
-        self.work.tokens += len(tree) + self.root_tokens
-        self.work.predictions += len(nodes)
         self.work.separate_tokens += tree.separate_tokens
         if not self.uses_tree:
             return self._separate(tree, nodes)
+        self.work.tokens += len(tree) + self.root_tokens
+        self.work.predictions += len(nodes)
         layout = layout or plan(tree, self.device, self.root_tokens)
         ids = torch.from_numpy(tree.tokens).to(self.device)[None]
         where = torch.from_numpy(np.asarray(nodes)).to(self.device) + self.root_tokens
@@ -206,6 +206,8 @@ class LM:
             place.update({node: (row, n + at) for at, node in enumerate(path) if node not in place})
         depth = torch.arange(n + longest, device=self.device).expand(len(paths), -1)
         everywhere = torch.arange(n + longest, device=self.device)
+        self.work.tokens += mask.size
+        self.work.predictions += mask.size
         extra = {"attention_mask": torch.from_numpy(mask).to(self.device)}
         logits = self._forward(torch.from_numpy(ids).to(self.device), depth, extra, everywhere)
         rows, columns = zip(*(place[int(node)] for node in nodes), strict=True)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from savile.types import Example, Message
 
-DEFAULT_TRIGGER = "Let's think step by step, then give the final answer after 'Answer:'."
+DEFAULT_TRIGGER = "Let's think step by step, then give the final answer after '{marker}'."
 """Zero-shot chain of thought (Kojima et al. 2022, arXiv 2205.11916) with an extractable answer."""
 DEFAULT_MARKER = "Answer:"
 
@@ -35,7 +35,8 @@ class Frame:
     """Worked examples shown before the question, in this order."""
     reasoning: bool = False
     """Whether answers are written as steps, then `answer_marker`, then the answer."""
-    trigger: str = DEFAULT_TRIGGER
+    trigger: str | None = None
+    """What asks for steps; None is `DEFAULT_TRIGGER` with the marker."""
     answer_marker: str = DEFAULT_MARKER
     labels: tuple[str, ...] = ()
     """The closed set of answers; empty for free text."""
@@ -54,7 +55,10 @@ class Frame:
 
     def question(self, example: Example) -> str:
         """Return the user turn of one example, with the reasoning trigger where one is used."""
-        return f"{example.input}\n{self.trigger}" if self.reasoning else example.input
+        if not self.reasoning:
+            return example.input
+        trigger = self.trigger or DEFAULT_TRIGGER.format(marker=self.answer_marker)
+        return f"{example.input}\n{trigger}"
 
     def target(self, example: Example) -> str:
         """Return the assistant turn to learn or to show: the answer, or steps and the answer."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from savile.errors import Problem, UsageError
-from savile.prompts.base import DEFAULT_MARKER, DEFAULT_TRIGGER
+from savile.prompts.base import DEFAULT_MARKER
 from savile.spec import ladder as grammar
 from savile.spec.settings import REAL, WHOLE
 
@@ -146,8 +146,9 @@ class PromptSection(Section):
     system: str | None = None
     """Persona, policy or style; shown by the techniques that contain `system`."""
     labels: Annotated[tuple[str, ...] | Literal["auto"] | None, BeforeValidator(_labels)] = None
-    """The closed set of answers: a list, or `auto` for the outputs that occur in train."""
-    trigger: Text = DEFAULT_TRIGGER
+    """The closed set of answers: a list, or `auto` for the outputs that occur in the file of train
+    (before dev and test are cut out of it)."""
+    trigger: Text | None = None
     """What is added to the question for chain of thought."""
     answer_marker: Text = DEFAULT_MARKER
     """What stands before the final answer in a chain of thought."""
@@ -160,7 +161,7 @@ class BudgetSection(Section):
     train_examples: Count | None = None
     """Example presentations per tuned technique, the search included."""
     seconds: Annotated[float, Field(gt=0.0, le=1e8), REAL] | None = None
-    """Limit of the whole run in seconds."""
+    """Seconds the run is planned for, from timing a few rows: an estimate, not a hard limit."""
     search: Annotated[int, Field(ge=1, le=64), WHOLE] = 3
     """Learning rates tried per tuned technique, inside its share of the budget."""
     test_rows: Count | None = None
@@ -169,13 +170,13 @@ class BudgetSection(Section):
 
 @final
 class PricesSection(Section):
-    """What things cost, in USD."""
+    """What things cost, in USD; what is not given costs nothing and is not shown."""
 
-    label: Usd = 0.0
+    label: Usd | None = None
     """One labelled example."""
-    cpu_hour: Usd = 0.0
+    cpu_hour: Usd | None = None
     """An hour of this machine without a GPU."""
-    gpu_hour: Usd = 0.0
+    gpu_hour: Usd | None = None
     """An hour of this machine with its GPU."""
 
 
