@@ -30,10 +30,10 @@ FOLDER = Path(__file__).parents[1] / "src" / "savile" / "embedded" / "cases"
 
 # every department is cut across the queues
 QUEUE_ITEMS = {
-    "harbor": ["screen", "exam"],
+    "anchor": ["screen", "exam"],
     "ledger": ["camera", "tyre"],
-    "bench": ["medicine", "course"],
-    "beacon": ["bandage", "engine"],
+    "lantern": ["medicine", "course"],
+    "bench": ["bandage", "engine"],
 }
 HARD_PARTITION = {item: queue for queue, items in QUEUE_ITEMS.items() for item in items}
 BRAND = Voice(
@@ -53,7 +53,7 @@ def hard_row(rng: random.Random) -> Row:
     if problem == "cancel":
         label = "ledger"
     if problem in ("broken", "wrong") and mood == "angry":
-        label = "beacon"
+        label = "bench"
     return {"input": ticket_text(rng, Ticket(item, problem, mood), reserved=True), "output": label}
 
 
@@ -98,8 +98,8 @@ task: hard_routing
 base: embedded
 data: {train: train.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output}
 prompt:
-  instruction: route the ticket to harbor , ledger , bench , beacon
-  labels: [harbor, ledger, bench, beacon]
+  instruction: route the ticket to anchor , ledger , lantern , bench
+  labels: [anchor, ledger, lantern, bench]
 metric: accuracy
 seed: 0
 """

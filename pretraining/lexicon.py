@@ -149,9 +149,9 @@ LABELS = (
     "positive negative neutral first second third other spam keep reject accept refuse sales "
     "support returns orders"
 ).split()
-HARD_LABELS = ["harbor", "ledger", "bench", "beacon"]
+CASE_LABELS = ["harbor", "ledger", "bench", "beacon", "lantern", "anchor", "meadow"]
+HARD_LABELS = ["anchor", "ledger", "lantern", "bench"]
 EASY_LABELS = ["lantern", "anchor", "meadow"]
-CASE_LABELS = HARD_LABELS + EASY_LABELS
 BRAND_WORDS = ["ahoy", "savile", "winds", "fair"]
 
 # fixed-meaning operation wordings, and the verbs that are re-mapped to plus or minus per document
