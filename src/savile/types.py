@@ -82,7 +82,7 @@ class BoardRow:
     unparseable: float | None = None
     """Share of answers from which nothing could be extracted (they count as wrong)."""
     labels_used: int = 0
-    """Labelled examples the technique learned from or showed to the model."""
+    """Labelled examples the technique learned from, chose by (dev, when tuned) or showed."""
     trainable_parameters: int = 0
     trainable_share: float = 0.0
     seconds: float = 0.0

@@ -32,3 +32,7 @@ def test_the_majority_is_a_baseline_of_closed_sets_only() -> None:
     (only,) = baselines(TRAIN, TEST, closed=False)
     assert only.name == "nearest_neighbor"
     assert [p.id for p in only.predictions] == [e.id for e in TEST]
+
+
+def test_without_train_rows_there_is_no_baseline() -> None:
+    assert baselines([], TEST, closed=True) == []

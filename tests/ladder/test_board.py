@@ -1,16 +1,32 @@
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from savile.ladder.baselines import Baseline
-from savile.ladder.board import Prices, Scale, Story, cost_of, line_of, line_of_baseline, ordered
+from savile.ladder.board import (
+    Prices,
+    Scale,
+    Story,
+    cost_of,
+    line_of,
+    line_of_baseline,
+    ordered,
+    prices_of,
+)
 from savile.ladder.folder import Unit
 from savile.ladder.plan import Cell
 from savile.metrics.accuracy import Accuracy
+from savile.metrics.base import Metric
+from savile.metrics.bleu import Bleu
+from savile.metrics.numeric import Numeric
+from savile.spec.model import Spec
 from savile.types import BoardRow, Example, Prediction
 
 TEST = [Example(id=str(i), input=f"row {i}", output="yes" if i % 2 else "no") for i in range(4)]
+HERE = Path("unit")
 CELL = Cell(technique="lora", kind="tuned", seeds=2, share=100)
 TRAINED = {
     "status": "ok",
@@ -57,8 +73,8 @@ def story(seeds: Sequence[tuple[Prediction, ...]], **changes: Any) -> Story:
     told: dict[str, Any] = {
         "cell": CELL,
         "searched": [PIECE, PIECE],
-        "trials": [Unit(result=TRAINED, files={}) for _ in seeds],
-        "measured": [Unit(result=MEASURED, predictions=p, files={}) for p in seeds],
+        "trials": [Unit(result=TRAINED, path=HERE) for _ in seeds],
+        "measured": [Unit(result=MEASURED, predictions=p, path=HERE) for p in seeds],
         "settings": {"lora": {}},
     }
     return Story(**(told | changes))
@@ -99,7 +115,7 @@ def test_mistakes_show_what_was_asked_wanted_and_got() -> None:
 
 def test_one_seed_that_failed_leaves_the_row_without_a_score() -> None:
     failed = {"status": "diverged", "reason": "diverged at step 3", "unit_seconds": 2.0}
-    trials = [Unit(result=TRAINED, files={}), Unit(result=failed, files={})]
+    trials = [Unit(result=TRAINED, path=HERE), Unit(result=failed, path=HERE)]
     line = line_of(story([GOOD], trials=trials, measured=[]), scale())
     assert (line.row.status, line.row.reason) == ("diverged", "diverged at step 3")
     assert line.row.score is None
@@ -138,3 +154,42 @@ def test_the_tied_are_ranked_by_what_does_not_depend_on_the_clock() -> None:
     assert cost_of(slow, 1_000) == cost_of(fast, 1_000) == 2e9 + 1000 * 2 * 1_000 * 10
     paid = line_of(story([GOOD, GOOD]), scale(Prices(label=0.5, hour=3.6))).row
     assert cost_of(paid, 1_000) == pytest.approx(24.032 + 1.0)
+
+
+def test_a_price_that_is_not_given_is_no_money_on_the_board() -> None:
+    spec = Spec.model_validate({"task": "t", "data": {"test": "t"}, "prices": {"label": 0.05}})
+    row = line_of(story([GOOD, HALF]), scale(prices_of(spec, "cpu"))).row
+    assert row.usd_once == pytest.approx(48 * 0.05)
+    assert row.usd_per_1000 is None
+
+
+def mistakes_of(metric: Metric, wanted: Sequence[str], given: Sequence[str | None]) -> list[str]:
+    test = [Example(id=str(i), input="?", output=text) for i, text in enumerate(wanted)]
+    against = replace(scale(), metric=metric, test=test, labels=())
+    row = line_of(story([answers(*given)] * 2), against).row
+    return [mistake["got"] for mistake in row.mistakes]
+
+
+def test_mistakes_are_what_the_metric_counts_as_wrong() -> None:
+    assert mistakes_of(Numeric(), ["42", "7"], ["So it is 42.0", "8"]) == ["8"]
+    assert mistakes_of(Accuracy(), ["a", "b"], [" a ", None]) == ["??"]
+
+
+def test_the_worst_mistakes_of_a_graded_metric_come_first() -> None:
+    wanted = ["two words", "a b c d e f", "a b c d e f"]
+    assert mistakes_of(Bleu(), wanted, ["two words", "a b c d e g", "x y"]) == [
+        "x y",
+        "a b c d e g",
+    ]
+
+
+def test_a_row_without_a_score_counts_seconds_as_one_with_a_score() -> None:
+    late = {"status": "failed", "reason": "out of memory", "unit_seconds": 5.0}
+    measured = [Unit(result=late, path=HERE) for _ in range(2)]
+    row = line_of(story([GOOD, HALF], measured=measured), scale()).row
+    assert (row.status, row.seconds) == ("failed", 12.0 + 30.0 + 5.0)
+
+
+def test_what_cut_the_search_short_is_said_on_the_row() -> None:
+    row = line_of(story([GOOD, HALF], cell=replace(CELL, note="too few")), scale()).row
+    assert (row.status, row.reason) == ("ok", "too few")

@@ -34,7 +34,8 @@ def test_a_committed_unit_is_read_back_as_it_was(tmp_path: Path) -> None:
     written = folder.commit("trials/a", {"status": "ok", "x": 0.1}, predictions, {"w": b"\0"})
     assert folder.read("trials/a") == written
     assert written.predictions == tuple(predictions)
-    assert written.files["w"] == b"\0"
+    assert written.files()["w"] == b"\0"
+    assert set(vars(written)) == {"path", "result", "predictions"}  # no weights in memory
 
 
 def test_a_changed_byte_of_a_unit_is_found(tmp_path: Path) -> None:
@@ -83,3 +84,12 @@ def test_the_board_is_there_only_when_finished_and_unchanged(tmp_path: Path) -> 
         folder.board()
     file.unlink()
     assert folder.board() is None
+
+
+def test_every_run_beside_it_that_opened_the_same_test_is_counted(tmp_path: Path) -> None:
+    first, second = begun(tmp_path / "run"), begun(tmp_path / "run-2")
+    other = {**IDENTITY, "base": "def"}
+    assert first.count_opening("t" * 64, IDENTITY) == 1
+    assert first.count_opening("t" * 64, IDENTITY) == 1
+    assert second.count_opening("t" * 64, other) == 2
+    assert second.count_opening("u" * 64, other) == 1

@@ -1,5 +1,3 @@
-import itertools
-
 import pytest
 
 from savile.ladder import plan
@@ -34,6 +32,15 @@ def test_search_and_final_never_exceed_the_share(share: int, n_tried: int) -> No
 def test_a_share_too_small_for_a_search_keeps_the_default_rate() -> None:
     cell = plan.tuned_cell("lora", 1, 64, plan.grid(0.01, 3))
     assert (cell.piece, cell.learning_rates) == (0, (0.01,))
+    assert cell.note == "64 presentations are too few to try 3 learning rates: 1 tried"
+    assert plan.tuned_cell("lora", 1, 64, (0.01,)).note is None
+
+
+def test_a_share_too_small_for_the_whole_grid_tries_its_middle() -> None:
+    cell = plan.tuned_cell("lora", 1, 320, plan.grid(0.01, 16))
+    assert cell.piece == 16
+    assert cell.learning_rates == plan.grid(0.01, 8)
+    assert cell.note == "320 presentations are too few to try 16 learning rates: 8 tried"
 
 
 def test_one_step_beyond_an_edge_that_wins() -> None:
@@ -50,4 +57,3 @@ def test_the_plan_is_the_same_after_it_was_written() -> None:
         plan.Cell(technique="chain_of_thought", kind="prompt", seeds=0, reason="needs rationales"),
     ]
     assert list(plan.from_json(plan.to_json(cells))) == cells
-    assert list(itertools.accumulate(cell.units for cell in cells)) == [1, 6, 6]

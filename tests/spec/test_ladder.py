@@ -134,3 +134,10 @@ def test_auto_never_asks_for_more_demonstrations_than_rows(n_train: int) -> None
     candidates, faults = parse(auto(GIVES | {"system", "rationales"}, n_train))
     assert not faults
     assert max(c.demonstrations for c in candidates) <= n_train
+    assert all(c.demonstrations < n_train for c in candidates if c.delta)
+
+
+def test_a_default_that_is_written_out_is_the_same_technique() -> None:
+    assert dict(one("lora").every_setting)["lora"]["r"] == 8
+    _, faults = parse(["lora", {"lora": {"r": 8}}])
+    assert "same technique as item 1" in faults[0].what

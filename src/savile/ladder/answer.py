@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from savile.errors import Problem, UsageError
+from savile.errors import IntegrityError, Problem, UsageError
 from savile.ladder.bench import load_base
 from savile.ladder.folder import RunFolder, unit_id
-from savile.ladder.measure import attached, customized
-from savile.ladder.trial import answers_of
+from savile.ladder.measure import attached, ready_of
+from savile.ladder.trial import answers_of, does_not_fit
+from savile.lm import load as bases
 from savile.lm.model import LM
+from savile.prompts.base import Frame
 from savile.spec.model import ComputeSection
 from savile.types import Example, Prediction
 
@@ -29,24 +31,30 @@ class Customized:
 
         Raises:
             UsageError: the board has no such technique, or it has no score.
-            IntegrityError: a file of the trial changed since it was committed.
+            IntegrityError: a file of the trial, or the base, changed since the run.
         """
         run = RunFolder(folder)
         unit = run.read(f"trials/{unit_id(technique, seed_index)}")
         if unit is None or unit.result["status"] != "ok":
             raise _no_technique(run, technique)
         self.technique = technique
-        self._ready = customized(unit)
+        self._ready = ready_of(unit)
         self._lm = _base(run)
 
     def predict(self, inputs: Sequence[str]) -> list[str | None]:
-        """Return one answer per input; None where none could be read out of the model's text."""
+        """Return one answer per input; None where none could be read out of the model's text.
+
+        Raises:
+            UsageError: an input is longer than the model's context.
+        """
         return [prediction.answer for prediction in self.predictions(inputs)]
 
     def predictions(self, inputs: Sequence[str]) -> list[Prediction]:
         """Return the answers with the raw texts and token counts."""
-        rows = [Example(id=str(i), input=text, output="") for i, text in enumerate(inputs)]
+        longest = max(self._ready.frame.labels, key=len, default="")
+        rows = [Example(id=str(i), input=text, output=longest) for i, text in enumerate(inputs)]
         with attached(self._lm, self._ready):
+            _refuse_long(self._lm, self._ready.frame, rows)
             return answers_of(self._lm, self._ready.frame, rows, self._ready.max_new_tokens)
 
 
@@ -66,8 +74,24 @@ def best_of(board: Mapping[str, Any]) -> str:
 
 def _base(run: RunFolder) -> LM:
     manifest = run.manifest() or {}
+    folder = Path(manifest["base_folder"])
+    if bases.identity(manifest["base"], folder) != manifest["identity"]["base"]:
+        raise IntegrityError(
+            Problem(
+                where=str(run.path),
+                what=f"the base {manifest['base']!r} is not the one that was measured",
+                fix="Put its files back, or measure again in a new folder",
+            )
+        )
     compute = ComputeSection.model_validate(manifest["identity"]["spec"]["compute"])
-    return load_base(manifest["base"], Path(manifest["base_folder"]), compute)
+    return load_base(manifest["base"], folder, compute)
+
+
+def _refuse_long(lm: LM, frame: Frame, rows: Sequence[Example]) -> None:
+    fits = ((number, does_not_fit(lm, frame, [row])) for number, row in enumerate(rows, 1))
+    problems = [Problem(where=f"input {n}", what=reason) for n, reason in fits if reason]
+    if problems:
+        raise UsageError(problems)
 
 
 def _no_technique(run: RunFolder, technique: str) -> UsageError:

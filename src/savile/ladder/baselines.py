@@ -37,7 +37,9 @@ class Baseline:
 
 
 def baselines(train: Sequence[Example], test: Sequence[Example], *, closed: bool) -> list[Baseline]:
-    """Return the answers of every baseline that makes sense for the task."""
+    """Return the answers of every baseline that makes sense for the task; none without train."""
+    if not train:
+        return []
     members: dict[str, Answer] = {"nearest_neighbor": nearest_neighbor}
     if closed:
         members = {"majority": majority, **members}

@@ -19,7 +19,7 @@ from savile import stats
 from savile.ladder.baselines import Baseline
 from savile.ladder.folder import Unit
 from savile.ladder.plan import Cell
-from savile.metrics.base import Array, Metric
+from savile.metrics.base import Array, Metric, matches
 from savile.spec import Spec
 from savile.types import BoardRow, Example, Kind, Prediction
 
@@ -96,6 +96,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         technique=story.cell.technique,
         kind=story.cell.kind,
         status="ok",
+        reason=story.cell.note,
         settings=story.settings,
         **_scores(measured, answers, scale),
         **_learned(story, scale),
@@ -176,7 +177,7 @@ def _scores(
         "seeds": len(answers),
         "score_by_seed": tuple(by_seed),
         "unparseable": fmean(p.answer is None for seed in answers for p in seed),
-        "mistakes": _mistakes(scale.test, answers[0]),
+        "mistakes": _mistakes(scale, answers[0], measured.statistics[0]),
     }
 
 
@@ -220,15 +221,17 @@ def _costs(story: Story, scale: Scale) -> dict[str, Any]:
 
 
 def _row_without_score(story: Story) -> BoardRow:
-    trouble, trials = story.trouble or {}, [trial.result for trial in story.trials]
+    trouble = story.trouble or {}
+    search_seconds = sum(r["unit_seconds"] for r in story.searched)
+    units = [[unit.result["unit_seconds"] for unit in of] for of in (story.trials, story.measured)]
     planned = story.cell.reason is not None
     return BoardRow(
         technique=story.cell.technique,
         kind=story.cell.kind,
         status="not_run" if planned else trouble.get("status", "failed"),
         reason=story.cell.reason if planned else trouble.get("reason", "not finished"),
-        search_seconds=sum(r["unit_seconds"] for r in story.searched),
-        seconds=sum(r["unit_seconds"] for r in [*story.searched, *trials]),
+        search_seconds=search_seconds,
+        seconds=search_seconds + sum(fmean(seconds) for seconds in units if seconds),
         train_examples=spent_examples(story),
         settings=story.settings,
     )
@@ -245,18 +248,26 @@ def _usd_per_1000(prices: Prices, seconds_per_row: float) -> float | None:
 
 
 def _mistakes(
-    test: Sequence[Example], predictions: Sequence[Prediction]
+    scale: Scale, predictions: Sequence[Prediction], statistics: Array
 ) -> tuple[Mapping[str, str], ...]:
-    wrong = [
+    """Return the worst answers by the metric's score of the row alone, in the test's order."""
+    scores = [float(score) for score in scale.metric.aggregate(statistics)]
+    rows = zip(scale.test, predictions, scores, strict=True)
+    wrong = [row for row in rows if _is_mistake(*row, scale.metric.top)]
+    wrong.sort(key=lambda row: row[2])
+    return tuple(
         {
             "input": _clip(example.input),
             "expected": _clip(example.output),
             "got": _clip(prediction.text if prediction.answer is None else prediction.answer),
         }
-        for example, prediction in zip(test, predictions, strict=True)
-        if (prediction.answer or "").strip() not in {text.strip() for text in example.accepted}
-    ]
-    return tuple(wrong[:MISTAKES_SHOWN])
+        for example, prediction, _ in wrong[:MISTAKES_SHOWN]
+    )
+
+
+def _is_mistake(example: Example, prediction: Prediction, score: float, top: float) -> bool:
+    """A row below the top; the wanted text itself is never one (BLEU of two words is 0)."""
+    return not matches(prediction.answer, example.accepted) and score < top * (1 - 1e-9)
 
 
 def _clip(text: str) -> str:

@@ -7,6 +7,9 @@ events.jsonl       what happened, append-only
 trials/<id>/       one search piece or one trained technique and seed, committed once
 measured/<id>/     its predictions on the sealed test
 board.json         the answer; report.html the same for people
+
+Beside the run folders, `.savile/test_openings/<test>/<run>.json` remembers which runs looked at a
+test: a changed spec gets a new folder, but the test it looks at again is the same.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ RESULT: Final = "result.json"
 PREDICTIONS: Final = "predictions.jsonl"
 FRAME: Final = "frame.json"
 WEIGHTS: Final = "delta.safetensors"
+OPENINGS: Final = ".savile/test_openings"
 
 
 def unit_id(technique: str, seed: int, piece: int | None = None) -> str:
@@ -43,11 +47,19 @@ def unit_id(technique: str, seed: int, piece: int | None = None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A committed unit, verified when it was read."""
+    """A committed unit, verified when it was read; weights stay on disk until they are needed."""
 
+    path: Path
     result: Mapping[str, Any]
     predictions: tuple[Prediction, ...] = ()
-    files: Mapping[str, bytes]
+
+    def files(self) -> dict[str, bytes]:
+        """Read every file.
+
+        Raises:
+            IntegrityError: a byte changed since it was committed.
+        """
+        return store.read_dir(self.path)
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,19 @@ class RunFolder:
                 )
             )
 
+    def count_opening(self, ids_hash: str, identity: Mapping[str, Any]) -> int:
+        """Remember that this run opened a test; return how many runs beside it ever did.
+
+        Args:
+            ids_hash: of the test's rows.
+            identity: of the run; going on with it, or repeating it, is the same look at the test.
+        """
+        ledger = self.path.resolve().parent / OPENINGS / ids_hash[:16]
+        run = store.sha256(store.dump_json(identity))[:16]
+        if not (ledger / f"{run}.json").exists():
+            store.write_json(ledger / f"{run}.json", {"run": self.path.name, "time": store.now()})
+        return len(list(ledger.glob("*.json")))
+
     # ── units ────────────────────────────────────────────────────────────────────────────────
 
     def commit(
@@ -132,7 +157,7 @@ class RunFolder:
         (self.path / unit).parent.mkdir(exist_ok=True)
         store.commit_dir(self.path / unit, content)
         self.record("committed", unit=unit, sha256=store.file_sha256(self._sums(unit)))
-        return _unit(content)
+        return _unit(self.path / unit)
 
     def read(self, unit: str) -> Unit | None:
         """Return a committed unit, None when it is still to do.
@@ -142,7 +167,8 @@ class RunFolder:
         """
         if not self._sums(unit).parent.exists():
             return None
-        return _unit(store.read_dir(self.path / unit))
+        store.verify_dir(self.path / unit)
+        return _unit(self.path / unit)
 
     def _sums(self, unit: str) -> Path:
         return self.path / unit / store.MANIFEST
@@ -187,12 +213,13 @@ class RunFolder:
         return dict(store.read_json(file))
 
 
-def _unit(files: Mapping[str, bytes]) -> Unit:
-    lines = files.get(PREDICTIONS, b"").splitlines()
+def _unit(path: Path) -> Unit:
+    written = path / PREDICTIONS
+    lines = written.read_bytes().splitlines() if written.exists() else []
     return Unit(
-        result=json.loads(files[RESULT]),
+        path=path,
+        result=store.read_json(path / RESULT),
         predictions=tuple(Prediction(**json.loads(line)) for line in lines),
-        files=files,
     )
 
 

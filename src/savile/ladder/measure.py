@@ -27,7 +27,7 @@ LATENCY_ROWS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Customized:
+class Ready:
     """A committed trial ready to answer: its frame, and its weights when it has some."""
 
     candidate: Candidate
@@ -36,9 +36,9 @@ class Customized:
     max_new_tokens: int
 
 
-def customized(trial: Unit) -> Customized:
+def ready_of(trial: Unit) -> Ready:
     """Return what a committed trial needs to answer again."""
-    parts = trial.result["candidate"]
+    files, parts = trial.files(), trial.result["candidate"]
     candidate = Candidate(
         **{
             **parts,
@@ -48,10 +48,10 @@ def customized(trial: Unit) -> Customized:
             "needs": frozenset(parts["needs"]),
         }
     )
-    return Customized(
+    return Ready(
         candidate=candidate,
-        frame=frame_from_json(trial.files[FRAME]),
-        weights=trial.files.get(WEIGHTS),
+        frame=frame_from_json(files[FRAME]),
+        weights=files.get(WEIGHTS),
         max_new_tokens=trial.result["max_new_tokens"],
     )
 
@@ -61,13 +61,14 @@ def measure(
 ) -> Outcome:
     """Answer every test row with a committed trial; a technique that cannot gets a reason."""
     started = time.perf_counter()
-    outcome = guarded(lambda: _measure(bench, test, customized(trial), on_passes))
+    ready = ready_of(trial)
+    outcome = guarded(lambda: _measure(bench, test, ready, on_passes))
     spent = {"unit_seconds": time.perf_counter() - started}
     return replace(outcome, result={**outcome.result, **spent})
 
 
 def _measure(
-    bench: Bench, test: Sequence[Example], ready: Customized, on_passes: Callable[[float], None]
+    bench: Bench, test: Sequence[Example], ready: Ready, on_passes: Callable[[float], None]
 ) -> Outcome:
     with attached(bench.lm, ready):
         if (reason := does_not_fit(bench.lm, ready.frame, test)) is not None:
@@ -89,7 +90,7 @@ def _measure(
 
 
 @contextmanager
-def attached(lm: LM, ready: Customized) -> Iterator[None]:
+def attached(lm: LM, ready: Ready) -> Iterator[None]:
     """Put a trial's weights on the base while the block runs."""
     delta = None if ready.weights is None else build(ready.candidate).delta
     if delta is None or ready.weights is None:

@@ -52,11 +52,8 @@ class Cell:
     """Presentations of one learning rate in the search, 0 without a search."""
     learning_rates: tuple[float, ...] = ()
     """The grid in the order it is tried; the first is the delta's default."""
-
-    @property
-    def units(self) -> int:
-        """Units of work before the test is opened."""
-        return self.seeds + (len(self.learning_rates) if self.piece and self.seeds else 0)
+    note: str | None = None
+    """What to know about its score: a search that the share cut short."""
 
     def final_examples(self, n_tried: int) -> int:
         """Return the presentations left for the final run after `n_tried` search pieces."""
@@ -98,15 +95,21 @@ def beyond_edge(tried: Sequence[float], best: float) -> float | None:
 
 
 def tuned_cell(name: str, seeds: int, share: int, rates: Sequence[float]) -> Cell:
-    """Return the cell of a tuned technique; a single rate means no search."""
-    piece = piece_examples(share, len(rates))
+    """Return the cell of a tuned technique; a single rate means no search.
+
+    A share too small for a batch of every rate tries fewer, from the middle of the grid.
+    """
+    n_tried = next((n for n in range(len(rates), 1, -1) if piece_examples(share, n)), 1)
+    piece = piece_examples(share, n_tried)
+    note = f"{share} presentations are too few to try {len(rates)} learning rates: {n_tried} tried"
     return Cell(
         technique=name,
         kind="tuned",
         seeds=seeds,
         share=share,
         piece=piece,
-        learning_rates=tuple(rates) if piece else tuple(rates[:1]),
+        learning_rates=tuple(rates[:n_tried]),
+        note=note if n_tried < len(rates) else None,
     )
 
 

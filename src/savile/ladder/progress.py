@@ -6,9 +6,9 @@ and a backward that costs about two forwards; Kaplan et al. 2020, arXiv 2001.083
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Phase = Literal["load", "plan", "search", "train", "predict", "done"]
 PASSES_TRAINED_ROW = 3.0
@@ -34,6 +34,15 @@ Listener = Callable[[Step], None]
 
 def ignore(step: Step) -> None:
     """Listen to nothing."""
+
+
+def told(result: Mapping[str, Any]) -> str:
+    """Return what came out of a unit, for the line that says it is finished."""
+    if result["status"] != "ok":
+        return f"{result['status']}: {result['reason']}"
+    seconds = f"{result['unit_seconds']:.1f} s"
+    score = result.get("dev_score")
+    return f"measured in {seconds}" if score is None else f"{score:.3f} on dev, {seconds}"
 
 
 class Work:

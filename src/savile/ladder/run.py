@@ -185,7 +185,12 @@ class _Run:
         sealed = self.prepared.dataset.test
         if not self.folder.events("test_opened"):
             self.folder.record("test_opened", rows=self._n_test, ids_hash=sealed.ids_hash)
+        self._count_opening()
         return sealed.open("every technique is trained")
+
+    def _count_opening(self) -> int:
+        sealed, identity = self.prepared.dataset.test, self.prepared.identity
+        return self.folder.count_opening(sealed.ids_hash, identity)
 
     def _measured(self, story: board.Story, test: Sequence[Example]) -> board.Story:
         if story.trouble is not None or not story.trials:
@@ -233,13 +238,14 @@ class _Run:
             "metric": spec.metric_name,
             "n_test": len(test),
             "seeds": spec.seeds,
-            "test_openings": len(self.folder.events("test_opened")),
+            "test_openings": self._count_opening(),
             "data": {
                 "train": len(dataset.train),
                 "dev": len(dataset.dev),
+                "dev_judging": len(self.bench.dev),
                 "test": len(test),
                 "fates": [dict(fate) for fate in dataset.fates],
-                "notes": [*dataset.notes, *dataset.warnings],
+                "notes": self._notes(),
             },
             "board": [asdict(row) for row in board.ordered([line.row for line in lines])],
             "verdict": asdict(said),
@@ -247,6 +253,13 @@ class _Run:
             "machine": {**self.prepared.facts["machine"], "device": str(self.bench.lm.device)},
             "versions": dict(self.prepared.identity["versions"]),
         }
+
+    def _notes(self) -> list[str]:
+        dataset, judging = self.prepared.dataset, len(self.bench.dev)
+        notes = [*dataset.notes, *dataset.warnings]
+        if judging < (dev := len(dataset.dev)):
+            notes.append(f"dev: {judging} of {dev} rows choose the settings (a random sample)")
+        return notes + [f"{cell.technique}: {cell.note}" for cell in self.cells if cell.note]
 
     # ── units ────────────────────────────────────────────────────────────────────────────────
 
@@ -259,7 +272,7 @@ class _Run:
         if done is None:
             outcome = work()
             done = self.folder.commit(unit, outcome.result, outcome.predictions, outcome.files)
-            line = f"{label}: {told(done.result)}"
+            line = f"{label}: {progress.told(done.result)}"
         else:
             self.clock.earlier += done.result["unit_seconds"]
         self.clock.add(phase, done.result["unit_seconds"])
@@ -272,8 +285,7 @@ class _Run:
 
 def settings_of(candidate: Candidate) -> dict[str, Any]:
     """Return the settings of every part, as the board shows them."""
-    parts = [*candidate.with_defaults, candidate.delta, candidate.objective]
-    return {name: dict(settings) for name, settings in filter(None, parts)}
+    return {name: dict(settings) for name, settings in candidate.every_setting}
 
 
 def chosen(found: Found) -> dict[str, Any]:
@@ -281,12 +293,3 @@ def chosen(found: Found) -> dict[str, Any]:
     tried = {f"{r['learning_rate']:g}": r.get("dev_score") for r in found.results}
     rate = {"learning_rate": found.learning_rate}
     return {**rate, "learning_rates_tried": tried} if tried else rate
-
-
-def told(result: Mapping[str, Any]) -> str:
-    """Return what came out of a unit, for one line of progress."""
-    if result["status"] != "ok":
-        return f"{result['status']}: {result['reason']}"
-    seconds = f"{result['unit_seconds']:.1f} s"
-    score = result.get("dev_score")
-    return f"measured in {seconds}" if score is None else f"{score:.3f} on dev, {seconds}"

@@ -18,7 +18,7 @@ from typing import Any
 
 from savile.ladder.plan import Cell, beyond_edge
 
-Attempt = Callable[[int, float], Mapping[str, Any]]
+Piece = Callable[[int, float], Mapping[str, Any]]
 """Runs (or reads) search piece number i with a learning rate; returns its result."""
 
 
@@ -32,7 +32,7 @@ class Found:
     """The pieces' results, in the order they ran."""
 
 
-def search(cell: Cell, attempt: Attempt, n_dev: int, top: float = 1.0) -> Found:
+def search(cell: Cell, attempt: Piece, n_dev: int, top: float = 1.0) -> Found:
     """Try the grid of `cell`, then one step beyond an edge that wins.
 
     Args:

@@ -153,7 +153,7 @@ def _prompted(bench: Bench, attempt: Attempt, frame: Frame) -> Outcome:
     shown = frame_json(frame)
     result = {
         "status": "ok",
-        "dev_score": _score(bench, frame, predictions),
+        "dev_score": _score(bench, frame, predictions) if bench.dev else None,
         "max_new_tokens": limit,
         "labels_used": len(frame.demonstrations),
         "artifact_bytes": len(shown),
@@ -209,7 +209,7 @@ def _tuned(
     )
     result |= {
         "max_new_tokens": job.max_new_tokens,
-        "labels_used": len(bench.train),
+        "labels_used": len(bench.train) + len(bench.dev),
         "artifact_bytes": len(weights),
         "trainable_parameters": sum(p.numel() for p in attached.parameters().values()),
     }

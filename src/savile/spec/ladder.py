@@ -59,11 +59,19 @@ class Candidate:
     @property
     def with_defaults(self) -> tuple[Part, ...]:
         """The prompts with every setting, defaults included."""
-        found = registry.parts("prompts")
-        return tuple(
-            (name, {s.name: s.default for s in found[name].settings} | settings)
-            for name, settings in self.prompts
-        )
+        return tuple(_filled("prompts", part) for part in self.prompts)
+
+    @property
+    def every_setting(self) -> tuple[Part, ...]:
+        """All parts, prompts first, with every setting, defaults included."""
+        delta = (_filled("deltas", self.delta),) if self.delta else ()
+        objective = (_filled("objectives", self.objective),) if self.objective else ()
+        return (*self.with_defaults, *delta, *objective)
+
+
+def _filled(axis: registry.Axis, part: Part) -> Part:
+    name, settings = part
+    return name, {s.name: s.default for s in registry.parts(axis)[name].settings} | settings
 
 
 def parse(ladder: Any, loc: Loc = ("ladder",)) -> tuple[list[Candidate], list[Fault]]:
@@ -93,8 +101,7 @@ def parse(ladder: Any, loc: Loc = ("ladder",)) -> tuple[list[Candidate], list[Fa
 
 def fingerprint(candidate: Candidate) -> str:
     """Return a text that is equal for candidates that do the same thing."""
-    prompts = [part for part in candidate.with_defaults if part[0] != "zero_shot"]
-    content = [prompts, candidate.delta, candidate.objective]
+    content = [part for part in candidate.every_setting if part[0] != "zero_shot"]
     return json.dumps(content, sort_keys=True, default=str)
 
 
@@ -261,7 +268,9 @@ def auto(gives: frozenset[str], n_train: int | None) -> list[Any]:
         items += ["chain_of_thought", {"few_shot+chain_of_thought": {"k": _largest(8, n_train)}}]
     items += deltas
     if "lora" in deltas:
-        items += [{"few_shot+lora": {"few_shot": {"k": _largest(4, n_train)}}}]
+        if n_train is None or n_train > 1:  # what is shown is not trained on
+            k = _largest(4, None if n_train is None else n_train - 1)
+            items += [{"few_shot+lora": {"few_shot": {"k": k}}}]
         items += ["chain_of_thought+lora"] if "rationales" in gives else []
     return items
 
