@@ -83,3 +83,21 @@ def test_more_demonstrations_than_rows_are_refused_with_both_numbers(task: Path)
     cells = make_plan(spec, spec.candidates(frozenset({"pairs", "labels"})), ready, 40)
     assert [cell.seeds for cell in cells] == [1, 0]
     assert cells[1].reason == "shows 60 demonstrations, train has 48 rows"
+
+
+def test_what_cannot_run_costs_no_time_and_says_why(task: Path) -> None:
+    ladder = "[zero_shot, {few_shot: {k: 30}}, {lora: {target_modules: [nope]}}]"
+    spec = specs.load(task, ["budget.seconds=600", f"ladder={ladder}"])
+    candidates = spec.candidates(frozenset({"pairs", "labels"}))
+    zero, long, lora = make_plan(spec, candidates, bench(spec), 40)
+    assert (zero.reason, zero.seeds) == (None, 1)
+    assert "tokens, the model's context is 256" in str(long.reason)
+    assert "nope" in str(lora.reason)
+
+
+def test_demonstrations_that_leave_nothing_to_train_on_are_refused(task: Path) -> None:
+    ladder = "[{few_shot: {k: 48}}, {few_shot+lora: {k: 48}}]"
+    spec = specs.load(task, [f"ladder={ladder}"])
+    shown, tuned = make_plan(spec, spec.candidates(frozenset({"pairs"})), bench(spec), 40)
+    assert shown.reason is None
+    assert tuned.reason == "shows 48 demonstrations, train has 48 rows"

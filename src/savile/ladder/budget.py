@@ -28,6 +28,7 @@ from savile.ladder.plan import (
     tuned_cell,
     whole_batches,
 )
+from savile.ladder.trial import Outcome, does_not_fit, guarded
 from savile.predict import predict
 from savile.spec import Candidate, Spec
 from savile.technique import Technique, build
@@ -45,7 +46,9 @@ PROBE_BATCHES: Final = 3
 class Cost:
     """What one candidate costs on this machine, from a probe."""
 
-    row_seconds: float
+    reason: str | None = None
+    """Why it cannot run; it then costs nothing."""
+    row_seconds: float = 0.0
     """Predicting one row."""
     presentation_seconds: float = 0.0
     """Training on one row once."""
@@ -64,7 +67,11 @@ def make_plan(
         candidate.name: build(candidate) for candidate in candidates if runs(candidate, bench)
     }
     if spec.budget.seconds is not None and techniques:
-        costs = {name: probe(bench, technique) for name, technique in techniques.items()}
+        probed = {name: probe(bench, technique) for name, technique in techniques.items()}
+        costs = {name: cost for name, cost in probed.items() if cost.reason is None}
+        candidates = [
+            replace(c, reason=probed[c.name].reason) if c.name in probed else c for c in candidates
+        ]
         share = timed_share(spec, costs, {"dev": len(bench.dev), "test": n_test}, share)
     return tuple(
         cell_of(spec, candidate, techniques.get(candidate.name), bench, share)
@@ -95,7 +102,8 @@ def share_of(spec: Spec, n_train: int) -> int:
 
 def runs(candidate: Candidate, bench: Bench) -> bool:
     """Return whether the data allow a candidate."""
-    return candidate.reason is None and candidate.demonstrations <= len(bench.train)
+    left = len(bench.train) - candidate.demonstrations
+    return candidate.reason is None and left >= (1 if candidate.delta else 0)
 
 
 def cell_of(
@@ -103,7 +111,7 @@ def cell_of(
 ) -> Cell:
     """Return how often a candidate runs and what it may spend."""
     kind: Kind = "prompt" if candidate.delta is None else "tuned"
-    if technique is None:
+    if technique is None or candidate.reason is not None:
         shown, there = candidate.demonstrations, len(bench.train)
         reason = candidate.reason or f"shows {shown} demonstrations, train has {there} rows"
         return Cell(technique=candidate.name, kind=kind, seeds=0, reason=reason)
@@ -147,14 +155,24 @@ def timed_share(spec: Spec, costs: Mapping[str, Cost], rows: Mapping[str, int], 
 
 def probe(bench: Bench, technique: Technique) -> Cost:
     """Time a few rows of prediction and, for a tuned technique, a few steps of training."""
+    result = guarded(lambda: _probe(bench, technique)).result
+    if result["status"] != "ok":
+        return Cost(reason=result["reason"])
+    return Cost(**result["cost"])
+
+
+def _probe(bench: Bench, technique: Technique) -> Outcome:
     frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"))
-    rows = bench.dev[:PROBE_ROWS]
+    seen = [*bench.dev, *bench.train] if technique.delta else bench.dev
+    if (reason := does_not_fit(bench.lm, frame, seen)) is not None:
+        return Outcome(result={"status": "not_run", "reason": reason})
+    rows = (bench.dev or bench.train)[:PROBE_ROWS]
     predict(bench.lm, frame, rows[:1])
     started = time.perf_counter()
     predict(bench.lm, frame, rows)
     row_seconds = (time.perf_counter() - started) / max(len(rows), 1)
     if technique.delta is None or technique.objective is None:
-        return Cost(row_seconds=row_seconds)
+        return _costs(row_seconds)
     job = Job(
         lm=bench.lm,
         objective=technique.objective,
@@ -169,10 +187,12 @@ def probe(bench: Bench, technique: Technique) -> Cost:
     with technique.delta.attach(bench.lm, bench.seed_of(0, "delta")) as attached:
         train(job, attached)
         trained = train(longer, attached)
-    return Cost(
-        row_seconds=row_seconds,
-        presentation_seconds=trained.seconds / max(trained.examples, 1),
-    )
+    return _costs(row_seconds, trained.seconds / max(trained.examples, 1))
+
+
+def _costs(row_seconds: float, presentation_seconds: float = 0.0) -> Outcome:
+    cost = {"row_seconds": row_seconds, "presentation_seconds": presentation_seconds}
+    return Outcome(result={"status": "ok", "cost": cost})
 
 
 def _fixed_seconds(cost: Cost, spec: Spec, rows: Mapping[str, int]) -> float:
