@@ -75,3 +75,12 @@ def test_scores_within_one_standard_error_are_told_apart_by_the_loss() -> None:
     assert best_rate(results, n_dev=100) == 0.04
     assert best_rate(results, n_dev=10_000) == 0.01
     assert best_rate(results, n_dev=4) == 0.0025
+
+
+def test_a_loss_that_is_as_good_leaves_the_default_rate() -> None:
+    def piece(rate: float, loss: float) -> dict[str, object]:
+        return {"status": "ok", "dev_score": 1.0, "dev_loss": loss, "learning_rate": rate}
+
+    close = [piece(0.01, 0.001), piece(0.04, 0.0), piece(0.0025, 0.3)]
+    assert best_rate(close, n_dev=100) == 0.01
+    assert best_rate([piece(0.01, 0.1), piece(0.04, 0.0)], n_dev=100) == 0.04

@@ -2,7 +2,7 @@
 
 Every tuned technique has the same share of example presentations per seed, its search included:
 
-    share = clamp(20 x n_train, 2,000, 16,000), rounded down to whole batches
+    share = clamp(20 x n_train, 6,000, 16,000), rounded down to whole batches
     search: learning rates delta.learning_rate x {1, 4, 1/4, ...}, each with 12 % of the share;
             one more step of x4 beyond an edge of the grid that wins
     final:  what is left, from scratch, with the best learning rate on dev
@@ -23,7 +23,7 @@ from savile.types import Kind
 
 BATCH_SIZE: Final = 16
 PRESENTATIONS_PER_ROW: Final = 20
-LEAST_SHARE, MOST_SHARE = 2_000, 16_000
+LEAST_SHARE, MOST_SHARE = 6_000, 16_000
 PIECE: Final = 0.12
 """Part of the share one learning rate gets in the search."""
 SEARCH_LIMIT: Final = 0.48
