@@ -5,7 +5,7 @@ from savile.ladder import plan
 
 def test_the_default_share_is_clamped_and_in_whole_batches() -> None:
     assert plan.default_share(10) == 6_000
-    assert plan.default_share(137) == 2_736
+    assert plan.default_share(337) == 6_736
     assert plan.default_share(100_000) == 16_000
     assert all(plan.default_share(n) % plan.BATCH_SIZE == 0 for n in range(1, 2_000, 7))
 
