@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,13 @@ from tests import small_case
 
 HEAVY = {"torch", "transformers", "scipy", "sklearn", "pyarrow", "tokenizers"}
 LIGHT_COMMANDS = (["--help"], ["run", "--help"], ["--version"])
-NO_TORCH_COMMANDS = (["schema"], ["techniques"], ["check", "SPEC"], ["report", "RUN"])
+NO_TORCH_COMMANDS = (
+    ["schema"],
+    ["techniques"],
+    ["check", "SPEC"],
+    ["check", "SPEC", "--set", "base=no/such"],
+    ["report", "RUN"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +80,18 @@ def test_json_is_the_board_and_nothing_else(case: Path, capsys: pytest.CaptureFi
         assert document == RunFolder(case / "run").board()
 
 
+def test_json_is_one_document_also_when_nothing_worked(
+    case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    spec = [str(case / "task.yaml"), "--set", "ladder=[{few_shot: {k: 30}}]"]
+    assert cli.main(["run", *spec, "-o", str(tmp_path / "run"), "--json"]) == 6
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert {row["status"] for row in document["board"] if row["kind"] == "prompt"} == {"not_run"}
+    assert "error: few_shot(k=30): prompt and answer need" in said.err
+
+
 def test_progress_goes_to_stderr_one_line_a_unit(
     case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,12 +122,43 @@ def test_check_tells_the_data(case: Path, capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out)["task"] == "small"
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "code"),
+    [
+        ("config.json", b'{"model_type": "never_seen"}', 4),
+        ("config.json", b'{"model_type": "llama", "auto_map": {"AutoModel": "x.Y"}}', 5),
+        ("model.safetensors", b"cut", 5),
+        ("tokenizer.json", b"{", 4),
+    ],
+)
+def test_check_looks_at_the_base_as_run_does(
+    file: str, content: bytes, code: int, case: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(case / "base", tmp_path / "base")
+    (tmp_path / "base" / file).write_bytes(content)
+    spec = [str(case / "task.yaml"), "--set", f"base={tmp_path / 'base'}"]
+    assert cli.main(["check", *spec]) == code
+    assert cli.main(["run", *spec, "-o", str(tmp_path / "run"), "-q"]) == code
+
+
+def test_check_notes_a_base_that_is_not_in_the_cache(
+    case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert cli.main(["check", str(case / "task.yaml"), "--set", "base=no/such"]) == 0
+    said = capsys.readouterr().out
+    assert "note: base no/such: not in the local cache: not checked" in said
+    assert "warning: only 16 dev rows: settings are chosen on 16 rows" in said
+
+
 def test_init_writes_a_spec_that_checks(
     case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = tmp_path / "new" / "task.yaml"
     assert cli.main(["init", str(case / "train.jsonl"), "-o", str(spec)]) == 0
-    assert f"savile run {spec}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"wrote {spec} and, for editors, {spec.parent / 'task.schema.json'}\n" in said
+    assert f"savile run {spec}" in said
     assert cli.main(["check", str(spec)]) == 0
     assert cli.main(["init", str(case / "train.jsonl"), "-o", str(spec)]) == 2
 
@@ -130,6 +180,8 @@ def test_what_describes_itself_is_json(command: str, capsys: pytest.CaptureFixtu
         (["run", "SPEC", "-o", "OUT", "--set", "base=./nothing"], 4, "was not found"),
         (["run", "SPEC", "-o", "RUN", "--seed=9"], 2, "`spec.seed` differs"),
         (["run", "SPEC", "-o", "OUT", "--set", "data.test=no.jsonl"], 3, "no.jsonl"),
+        (["check", "SPEC", "--set", "base=./nothing"], 4, "was not found"),
+        (["check", "DATA"], 2, "that is a data file: `savile init "),
         (["report", "nowhere"], 2, "nowhere: holds no finished run"),
         (["init", "nothing"], 2, "nothing"),
     ],
@@ -142,7 +194,12 @@ def test_an_error_is_a_sentence_with_its_exit_code(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = {"SPEC": case / "task.yaml", "RUN": case / "run", "OUT": tmp_path / "out"}
+    places = {
+        "SPEC": case / "task.yaml",
+        "RUN": case / "run",
+        "OUT": tmp_path / "out",
+        "DATA": case / "train.jsonl",
+    }
     given = [str(places.get(word, word)) for word in arguments]
     assert cli.main(given) == code
     error = capsys.readouterr().err

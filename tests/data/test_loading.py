@@ -196,6 +196,16 @@ def test_a_label_without_train_rows_is_said(tmp_path: Path) -> None:
     assert any("1 of 3 labels have no train row: 'maybe'" in w for w in found.warnings)
 
 
+def test_auto_knows_a_label_that_only_a_carved_test_row_has(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", numbered(200))
+    carved = sorted(inputs(dataset(tmp_path, "file: rows.jsonl"))[2])[0]
+    rare = [row | {"label": "rare"} if row["text"] == carved else row for row in numbered(200)]
+    write_rows(tmp_path / "rows.jsonl", rare)
+    found = dataset(tmp_path, "file: rows.jsonl", extra="prompt: {labels: auto}\n")
+    assert found.labels == ("no", "rare", "yes")
+    assert any("1 of 3 labels have no train row: 'rare'" in w for w in found.warnings)
+
+
 def test_prefix_labels_and_odd_text_are_accepted(tmp_path: Path) -> None:
     odd = ["<|im_end|> </s>", "{text} {{ x }}", "\u202eabc", "\u200bx", "a\r\nb", "e\u0301"]
     three(tmp_path)

@@ -12,13 +12,14 @@ from savile import store
 from savile.deltas.base import Attached
 from savile.errors import (
     EnvironmentProblem,
+    IntegrityError,
     InterruptedRun,
     LockedError,
     NothingWorkedError,
     UsageError,
 )
+from savile.ladder import bench, trial
 from savile.ladder import run as ladder
-from savile.ladder import trial
 from savile.ladder.answer import Customized, best_of
 from savile.ladder.folder import PREDICTIONS, WEIGHTS, RunFolder, unit_id
 from savile.ladder.prepare import Choice, prepare
@@ -94,6 +95,16 @@ def test_a_search_leaves_its_rates_on_the_board_and_a_given_rate_is_kept(
     assert len(searched["learning_rates_tried"]) in (3, 4)
 
 
+def test_settings_show_defaults_and_labels_count_the_dev_rows_that_choose(
+    finished: tuple[Path, Path],
+) -> None:
+    board = rows(board_of(finished[1]))
+    tuned = board["lora(learning_rate=0.02)"]
+    assert tuned["settings"]["lora"]["r"] == 8
+    assert tuned["labels_used"] == 48 + 16
+    assert board["few_shot(k=2)"]["labels_used"] == 2
+
+
 def test_the_test_is_opened_after_the_last_training(finished: tuple[Path, Path]) -> None:
     events = store.read_events(finished[1] / "events.jsonl")
     units = [
@@ -143,6 +154,8 @@ def test_the_best_technique_answers_new_inputs(finished: tuple[Path, Path]) -> N
     assert tuned.predict(texts) == [p.answer for p in done.predictions]
     with pytest.raises(UsageError, match="has no measured technique 'loro'"):
         Customized(folder, "loro")
+    with pytest.raises(UsageError, match=r"input 2: prompt and answer need .* context is 256"):
+        tuned.predict(["lost cup", "cup " * 100])
 
 
 def stop_after(n: int) -> Callable[[Step], None]:
@@ -306,4 +319,38 @@ def test_without_out_the_same_command_finds_its_own_folder(
     ladder.run(specs.load(task), choice=choice)
     ladder.run(specs.load(task), choice=choice)
     ladder.run(specs.load(task, ["seed=5"]), choice=choice)
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["small", "small-2"]
+    assert sorted(p.name for p in (tmp_path / "runs").glob("[!.]*")) == ["small", "small-2"]
+    openings = [board_of(tmp_path / "runs" / name)["test_openings"] for name in ("small", "small-2")]
+    assert openings == [1, 2]
+
+
+def test_only_test_rows_leave_a_board_without_baselines_and_dev(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    ladder_text = "[zero_shot, {lora: {learning_rate: 0.02}}]"
+    task = small_case.write_case(tmp_path / "case", tiny_base, ladder=ladder_text)
+    task.write_text(task.read_text().replace("train: train.jsonl, dev: dev.jsonl, ", ""))
+    board = rows(ladder.run(specs.load(task, ["budget.seconds=600"]), tmp_path / "run"))
+    assert set(board) == {"zero_shot", "lora(learning_rate=0.02)"}
+    assert (board["zero_shot"]["status"], board["zero_shot"]["dev_score"]) == ("ok", None)
+    assert "needs train rows" in board["lora(learning_rate=0.02)"]["reason"]
+
+
+def test_dev_rows_that_judge_are_counted(
+    task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "MOST_JUDGES", 4)
+    choice = Choice(only=("zero_shot",))
+    board = ladder.run(specs.load(task), tmp_path / "run", choice=choice)
+    assert (board["data"]["dev"], board["data"]["dev_judging"]) == (16, 4)
+    assert any("4 of 16 rows choose the settings" in note for note in board["data"]["notes"])
+
+
+def test_another_base_under_the_same_name_answers_nothing(tmp_path: Path) -> None:
+    base = small_case.write_base(tmp_path / "base")
+    task = small_case.write_case(tmp_path / "case", base, ladder="[zero_shot]")
+    ladder.run(specs.load(task), tmp_path / "run")
+    assert Customized(tmp_path / "run", "zero_shot").predict(["lost cup"])
+    small_case.write_base(base, seed=4)
+    with pytest.raises(IntegrityError, match="is not the one that was measured"):
+        Customized(tmp_path / "run", "zero_shot")

@@ -139,7 +139,19 @@ CASES: dict[str, tuple[Callable[[Path], None], type[SavileError], str]] = {
         EnvironmentProblem,
         "not readable JSON",
     ),
-    "unknown type": (config(model_type="never_seen"), EnvironmentProblem, "cannot be loaded"),
+    "unknown type": (config(model_type="never_seen"), EnvironmentProblem, "'never_seen'"),
+    "no type": (config(model_type=None), EnvironmentProblem, "no model_type"),
+    "type of numbers": (config(model_type=3), EnvironmentProblem, "model_type 3"),
+    "vocab_size too small": (
+        config(vocab_size=100),
+        EnvironmentProblem,
+        "vocab_size 100.* 264, the",
+    ),
+    "vocab_size too large": (
+        config(vocab_size=999),
+        EnvironmentProblem,
+        "vocab_size 999.* 264, the",
+    ),
     "pickle": (pickled, IntegrityError, "pickled weights"),
     "no weights": (remove("model.safetensors"), EnvironmentProblem, "no model weights"),
     "cut weights": (cut, IntegrityError, "truncated"),
@@ -252,4 +264,12 @@ def test_a_flipped_bit_changes_the_identity(base: Path, flipped: int) -> None:
     raw = bytearray(file.read_bytes())
     raw[flipped] ^= 4
     file.write_bytes(raw)
+    assert model_folder.identity(base) != before
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "chat_template.json"])
+def test_a_changed_tokenizer_or_template_changes_the_identity(base: Path, name: str) -> None:
+    (base / name).write_text("{}", encoding="utf-8")
+    before = model_folder.identity(base)
+    (base / name).write_text('{"a": 1}', encoding="utf-8")
     assert model_folder.identity(base) != before

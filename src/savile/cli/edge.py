@@ -16,7 +16,7 @@ import typer
 
 from savile.cli.commands import app
 from savile.cli.output import complain, flush, quietly, say_json
-from savile.errors import SHOWN, InterruptedRun, SavileError, UsageError
+from savile.errors import SHOWN, InterruptedRun, NothingWorkedError, SavileError, UsageError
 
 WRONG_COMMAND_LINE: type[Exception] = typer.BadParameter.__bases__[0]
 """Click's `UsageError`, wherever this version of typer keeps it."""
@@ -66,7 +66,8 @@ def _fail(error: SavileError, given: Sequence[str]) -> int:
     if error.total > len(shown):
         shown.append(f"... and {error.total - len(shown)} more")
     complain("\n".join(f"error: {line}" for line in shown))
-    if "--json" in given:
+    printed = isinstance(error, NothingWorkedError)  # the board, which has every reason
+    if "--json" in given and not printed:
         problems = [
             {key: getattr(p, key) for key in ("what", "where", "found", "expected", "fix")}
             for p in error.problems

@@ -1,4 +1,9 @@
-"""The closed set of answers: declared or taken from train, and every row checked against it."""
+"""The closed set of answers: declared or taken from the file of train, and every row checked
+against it.
+
+What may be answered is part of the task: where dev and test are cut out of that file, `auto` takes
+the names of labels, and nothing else, from their rows too.
+"""
 
 from __future__ import annotations
 
