@@ -73,7 +73,7 @@ def refund_row(rng: random.Random) -> Row:
     )
     while True:
         chain = arithmetic_chain(rng, rng.randint(2, 4))
-        text = arithmetic_question(rng, chain, verbs, ("i had {s} points", "what is my balance ?"))
+        text = arithmetic_question(rng, chain, verbs, ("i have {s} points", "what is left ?"))
         if is_reserved(text):
             return {"input": text, "output": str(chain.result), "rationale": rationale(chain)}
 
@@ -117,8 +117,8 @@ seed: 0
 """
 REFUND_YAML = """\
 # Work out a customer's balance after two to four bookings.
-# Half of the bookings use the company's own words (refund, charge), which the base model never
-# calculated with. Written steps help far more than direct answers; tuning on steps solves it.
+# About half of the bookings use the company's own words (refund, charge), which the base model never
+# calculated with. Written steps (the trigger) beat direct answers by far; tuning on steps solves it.
 task: refund_arithmetic
 base: embedded
 data:
