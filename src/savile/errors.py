@@ -40,7 +40,7 @@ class Problem:
             if value:
                 text += f"; {label} {value}"
         if self.fix:
-            text += f". {self.fix}"
+            text += f" {self.fix}" if text.endswith((".", "?", "!")) else f". {self.fix}"
         return text + (f"\n{self.context}" if self.context else "")
 
 

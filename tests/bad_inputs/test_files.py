@@ -64,6 +64,15 @@ CASES = [
         ("UTF-16LE", "FF FE", "iconv"),
         {"train.jsonl": jsonl().decode().encode("utf-16")},
     ),
+    *(
+        Case(
+            f"D6-{name.lower()}-without-bom",
+            3,
+            (f"looks like {name} (", "NUL", f"iconv -f {name}"),
+            {"train.jsonl": jsonl().decode().encode(name)},
+        )
+        for name in ("UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE")
+    ),
     Case("D6-utf32", 3, ("UTF-32LE", "iconv"), {"train.jsonl": jsonl().decode().encode("utf-32")}),
     Case(
         "D7-latin1",
@@ -167,6 +176,25 @@ CASES = [
         CSV,
     ),
     Case(
+        "D19-quote-that-a-later-quote-ends",
+        3,
+        ("train.csv:5:6", "quote opens here", "up to line 9", "^"),
+        {
+            **GOOD_CSV,
+            "train.csv": with_lines(
+                table("train"), 5, '"ok","never closed', *"abc", 'x "y" z,"no"'
+            ),
+        },
+        CSV,
+    ),
+    Case(
+        "D19-quote-that-swallows-rows",
+        3,
+        ("train.csv:5: 1 field, header has 2", "goes on to line 7", "quote never closed"),
+        {**GOOD_CSV, "train.csv": with_lines(table("train"), 5, '"never closed,no', "a,no", 'b"')},
+        CSV,
+    ),
+    Case(
         "D19-text-after-quote",
         3,
         ("train.csv:5", "after a closing quote"),
@@ -190,7 +218,7 @@ CASES = [
     Case(
         "D22-semicolon",
         3,
-        ("1 column 'text;label'", "delimiter ';'?", "data.delimiter"),
+        ("1 column 'text;label'", "delimiter ';'? Set data.delimiter"),
         {**GOOD_CSV, "train.csv": table("train", "text;label", ";")},
         CSV,
     ),

@@ -27,4 +27,8 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
         "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)\n"
         "    time.sleep(60)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 75
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 75
+    first, second = done.stderr.split("\n\n")
+    assert first.strip() == "stopping after this step; press again to stop at once"
+    assert second.startswith("stopped at once")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers.utils import logging
 
 from savile.errors import EnvironmentProblem
 from savile.lm import load as loading
@@ -37,22 +38,6 @@ def test_a_saved_model_comes_back_to_the_bit(models: Path, family: str) -> None:
     assert not any(p.requires_grad for p in lm.model.parameters())
 
 
-def test_an_absolute_folder_and_one_of_the_home_are_found(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert loading.resolve(str(models / "llama"), Path("/")) == models / "llama"
-    monkeypatch.setenv("HOME", str(models))
-    assert loading.resolve("~/llama", Path("/nowhere")) == models / "llama"
-
-
-@pytest.mark.parametrize("base", ["./lama", "lama", "~nobody_here/llama", "a/b/c", "no-such/model"])
-def test_a_missing_base_says_what_was_tried(models: Path, base: str) -> None:
-    with pytest.raises(EnvironmentProblem, match="was not found") as caught:
-        loading.resolve(base, models)
-    if "lama" in base and "/" not in base.removeprefix("./"):
-        assert "Did you mean llama" in str(caught.value)
-
-
 def test_bfloat16_weights_are_loaded_as_asked(models: Path) -> None:
     lm = loading.load("llama", folder=models, device="cpu", dtype="bfloat16")
     assert {p.dtype for p in lm.model.parameters()} == {torch.bfloat16}
@@ -67,3 +52,16 @@ def test_a_device_that_is_not_there_is_named(models: Path, device: str) -> None:
 def test_the_identity_needs_no_loading(models: Path) -> None:
     assert len(loading.identity("llama", models)) == 64
     assert loading.identity("llama", models) != loading.identity("gpt2", models)
+
+
+def test_loading_says_nothing_and_transformers_keeps_its_voice(
+    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    state = {**tiny.model("llama").state_dict(), "model.stray.weight": torch.zeros(3)}
+    tiny.model("llama").save_pretrained(tmp_path / "stray", state_dict=state)
+    tiny.tokenizer().save_pretrained(tmp_path / "stray")
+    before = logging.get_verbosity()
+    capfd.readouterr()
+    loading.load("stray", folder=tmp_path, device="cpu")
+    assert capfd.readouterr() == ("", "")
+    assert logging.get_verbosity() == before

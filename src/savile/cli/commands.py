@@ -120,12 +120,17 @@ def report(
 
 @app.command()
 def check(spec: SpecFile, changes: Sets = None, as_json: Json = False) -> None:
-    """Check a spec and its data: nothing is trained."""
+    """Check a spec, its data and its base: nothing is loaded or trained, nothing downloaded."""
+    from dataclasses import replace
+
     from savile import data
     from savile.data import check as checks
 
     loaded = _load(spec, changes)
-    health = checks.health(loaded, data.load(loaded))
+    dataset = data.load(loaded)
+    notes = _check_base(loaded)
+    health = checks.health(loaded, dataset)
+    health = replace(health, notes=[*health.notes, *notes])
     if as_json:
         say_json(health.to_dict())
     else:
@@ -143,10 +148,14 @@ def init(
     from savile.spec import init as first_spec
 
     if Path(source).is_file():
+        schema = first_spec.target_of(Path(source), out).parent / first_spec.SCHEMA_NAME
+        known = schema.exists()
         made = first_spec.write_spec(Path(source), out)
+        wrote = str(made) if known else f"{made} and, for editors, {schema}"
     else:
         made = first_spec.copy_case(source, out)
-    say(f"wrote {made}\nnext: savile check {made}; savile run {made}")
+        wrote = str(made)
+    say(f"wrote {wrote}\nnext: savile check {made}; savile run {made}")
 
 
 @app.command()
@@ -206,8 +215,25 @@ def predict(
 
 def _load(path: Path, changes: list[str] | None) -> Spec:
     from savile import spec
+    from savile.data.source import SUFFIXES
+    from savile.errors import Problem
 
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if suffix in SUFFIXES and suffix != ".json" and path.is_file():  # a spec may be JSON
+        what = f"that is a data file: `savile init {path}` writes a spec"
+        raise UsageError(Problem(where=str(path), what=what))
     return spec.load(path, changes or [])
+
+
+def _check_base(spec: Spec) -> list[str]:
+    """Check the files of the base where they are on this machine; return what is to know."""
+    from savile.lm import folder, resolve
+
+    found = resolve.at_hand(spec.base, spec.folder)
+    if found is None:
+        return [f"base {spec.base}: not in the local cache: not checked"]
+    folder.validate(found)
+    return []
 
 
 def _board(folder: Path) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from savile.spec.model import DataSection, Spec
 from savile.types import Example
 
 SPLITS = ("train", "dev", "test")
-FEW_TEST = 30
-"""Below this many test rows no interval is narrow enough to claim anything."""
+FEW = 30
+"""Below this many rows of dev or test no interval is narrow enough to choose or claim anything."""
 
 
 class _Built(NamedTuple):
@@ -71,7 +71,7 @@ def load(spec: Spec) -> Dataset:
     built["test"] = _cap(built["test"], parts["test"], spec.budget.test_rows, ledger)
     _enough(spec, {split: len(built[split].examples) for split in SPLITS})
     found = profile(parts, bool(labels), leaks, near)
-    warnings += _advice(found, len(built["test"].examples))
+    warnings += _advice(found, len(built["dev"].examples), len(built["test"].examples))
     warnings += _some_rationales(built["train"].examples)
     gives = _gives(spec, built["train"].examples, labels)
     dataset = Dataset(
@@ -263,9 +263,13 @@ def _fates(ledger: Ledger, built: Mapping[str, _Built]) -> tuple[dict[str, Any],
     return (*files, total)
 
 
-def _advice(found: Mapping[str, Any], n_test: int) -> list[str]:
+def _advice(found: Mapping[str, Any], n_dev: int, n_test: int) -> list[str]:
     warnings = []
-    if n_test < FEW_TEST:
+    if n_dev < FEW:
+        warnings.append(
+            f"only {n_dev} dev rows: settings are chosen on {n_dev} rows; give {FEW} or more"
+        )
+    if n_test < FEW:
         warnings.append(
             f"only {n_test} test rows: every claim will be 'insufficient'; with 200 a difference "
             "of about 10 points can be told, with 1000 of about 4"

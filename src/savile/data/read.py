@@ -10,7 +10,7 @@ from savile.data import jsonl
 from savile.data import table as csv_table
 from savile.data.rows import Table
 from savile.data.source import Source
-from savile.errors import EnvironmentProblem, Problem
+from savile.errors import DataError, EnvironmentProblem, Problem
 
 
 class Reading(NamedTuple):
@@ -45,7 +45,7 @@ def read_file(path: Path, name: str, reading: Reading = DEFAULT) -> Table:
     else:
         table = csv_table.read(source, reading.delimiter)
     if not table.rows:
-        raise source.error(f"{path.name} is empty (0 rows)")
+        raise DataError(Problem(what=f"{name} is empty (0 rows)"))
     return table
 
 

@@ -52,6 +52,13 @@ WIDE = (
     (b"\xff\xfe", "UTF-16LE"),
     (b"\xfe\xff", "UTF-16BE"),
 )
+ZEROS = (
+    ("UTF-32LE", (0.0, 0.7, 1.0, 1.0)),
+    ("UTF-32BE", (1.0, 1.0, 0.7, 0.0)),
+    ("UTF-16LE", (0.0, 0.7, 0.0, 0.7)),
+    ("UTF-16BE", (0.7, 0.0, 0.7, 0.0)),
+)
+"""The least share of zero bytes at each place of four, in mostly Latin text; 0: none at all."""
 WIDE_CODECS = ("utf-16", "utf-32", "utf-7", "iso2022", "cp037", "cp500", "cp273", "hz", "cp1140")
 """Encodings in which a line end is not the byte 0A, or whose bytes depend on what came before."""
 SUFFIXES = {
@@ -242,17 +249,22 @@ class Source:
             for mark, name in WIDE:
                 if head.startswith(mark):
                     shown = " ".join(f"{byte:02X}" for byte in mark)
-                    wide = name[:6]
-                    fix = f"Convert it: iconv -f {wide} -t UTF-8, or set data.encoding: {wide}"
-                    raise self.error(f"looks like {name} (BOM {shown})", fix=fix)
+                    raise self._wide(f"{name} (BOM {shown})", name[:6])
         for magic, name in MAGIC:
             if head.startswith(magic) and not (kind == "parquet" and name == "Parquet"):
                 fix = f"Name it {self.path.name}.gz" if name == "gzip" else ""
                 raise self.error(f"the file is {name}, not {kind} as its name says", fix=fix)
+        wide = _wide_by_zeros(head)
+        if wide and kind != "parquet" and self._codec in ("utf-8", "utf-8-sig"):
+            raise self._wide(f"{wide} (by its NUL bytes, there is no BOM)", wide)
         if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
             raise self.error(
                 f"the file is HTML, not {kind} as its name says", fix="Download it again"
             )
+
+    def _wide(self, looks_like: str, encoding: str) -> DataError:
+        fix = f"Convert it: iconv -f {encoding} -t UTF-8, or set data.encoding: {encoding}"
+        return self.error(f"looks like {looks_like}", fix=fix)
 
     def _nearest(self) -> str:
         try:
@@ -260,6 +272,16 @@ class Source:
         except OSError:
             return f" (nor does the folder {self.path.parent})"
         return hint(self.path.name, names)
+
+
+def _wide_by_zeros(head: bytes) -> str | None:
+    """Return the wide encoding whose pattern of zero bytes these first bytes have."""
+    places = [head[:64][at::4] for at in range(4)]
+    shares = [place.count(0) / max(1, len(place)) for place in places]
+    for name, least in ZEROS:
+        if all(s >= n if n else s == 0 for s, n in zip(shares, least, strict=True)):
+            return name
+    return None
 
 
 def _plain(file: BinaryIO, digest: hashlib._Hash) -> Iterator[bytes]:

@@ -34,13 +34,15 @@ def read(source: Source, delimiter: str | None) -> Table:
     table = Table(name=source.name, notes=source.notes)
     faults = Faults()
     header: list[str] | None = None
-    for line, fields in _records(source, delimiter):
+    for line, last, fields in _records(source, delimiter):
         if header is None:
             header = _header(source, line, fields, delimiter)
         elif len(fields) != len(header):
             what = f"{len(fields)} field{'s' * (len(fields) != 1)}, header has {len(header)}"
             context = caret(delimiter.join(fields), 1).split("\n", maxsplit=1)[0]
             fix = "Quote cells that hold the delimiter" if len(fields) > len(header) else ""
+            if last > line:
+                fix = f"One of its cells goes on to line {last}: is a quote never closed?"
             where = f"{source.name}:{line}"
             faults.add(Problem(where=where, what=what, fix=fix, context=context))
         else:
@@ -50,8 +52,8 @@ def read(source: Source, delimiter: str | None) -> Table:
     return table
 
 
-def _records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line of the row's start, cells), skipping blank lines."""
+def _records(source: Source, delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield (first line of the row, last line, cells), skipping blank lines."""
     feed = _Feed(source)
     csv.field_size_limit(source.max_line)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
@@ -64,52 +66,53 @@ def _records(source: Source, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             raise _quote_error(source, feed.row_lines, delimiter, str(error)) from error
         if fields and (len(fields) > 1 or fields[0].strip()):
-            yield feed.row_lines[0].number, fields
+            yield feed.row_lines[0].number, feed.row_lines[-1].number, fields
 
 
 def _quote_error(source: Source, lines: list[Line], delimiter: str, message: str) -> DataError:
     """Return the error of a row whose quotes do not match, at the quote that matters."""
-    line, column = _open_quote(lines, delimiter)
-    where = f"{source.name}:{line.number}:{column}"
-    if "expected after" in message:
-        line = lines[-1]
-        column = _stray_quote(line.text, delimiter)
-        where = f"{source.name}:{line.number}:{column}"
-        what = "text after a closing quote"
-        fix = 'Write a quote inside a quoted cell twice: ""'
-    elif "field larger" in message:
+    (line, column), stray = _quotes(lines, delimiter)
+    fix = 'Close it, or write it twice: ""'
+    if "field larger" in message:
         what, fix = "a cell is longer than data.max_line", "Is a quote never closed?"
+    elif stray is None:
+        what = "a quote opens here and never closes"
+    elif stray[0].number > line.number:
+        what = (
+            "a quote opens here and its cell takes in the lines that follow, up to "
+            f"line {stray[0].number}, where text stands after the next quote"
+        )
     else:
-        what, fix = "a quote opens here and never closes", 'Close it, or write it twice: ""'
-    context = caret(line.text, column)
-    return DataError(Problem(where=where, what=what, fix=fix, context=context))
+        line, column = stray
+        what, fix = "text after a closing quote", 'Write a quote inside a quoted cell twice: ""'
+    where = f"{source.name}:{line.number}:{column}"
+    return DataError(Problem(where=where, what=what, fix=fix, context=caret(line.text, column)))
 
 
-def _open_quote(lines: list[Line], delimiter: str) -> tuple[Line, int]:
-    """Return where the last quoted cell of these lines opened."""
+_Place = tuple[Line, int]
+"""A line and a column of it, from 1."""
+
+
+def _quotes(lines: list[Line], delimiter: str) -> tuple[_Place, _Place | None]:
+    """Return where the last quoted cell of a row opened, and the first text after a closed one."""
     opened = (lines[0], 1)
     inside = False
     for line in lines:
-        fresh = not inside
+        before = '"' if inside else delimiter  # what a quote means hangs on the letter before it
+        closed = False
         for column, letter in enumerate(line.text, start=1):
-            if letter == '"' and inside:
-                inside = False
-            elif letter == '"' and (fresh or line.text[column - 2 : column - 1] == '"'):
-                if fresh:
-                    opened = (line, column)
-                inside = True
-            fresh = not inside and letter == delimiter
-    return opened
-
-
-def _stray_quote(text: str, delimiter: str) -> int:
-    for column in range(1, len(text)):
-        closing = (
-            text[column - 1] == '"' and column > 1 and text[column - 2] not in (delimiter, '"')
-        )
-        if closing and text[column] not in (delimiter, '"', "\n"):
-            return column + 1
-    return 1
+            if inside:
+                inside, closed = letter != '"', letter == '"'
+            elif closed and letter == '"':
+                inside, closed = True, False
+            elif closed and letter != delimiter:
+                return opened, (line, column)
+            else:
+                closed = False
+                if letter == '"' and before == delimiter:
+                    inside, opened = True, (line, column)
+            before = letter
+    return opened, None
 
 
 def _header(source: Source, line: int, fields: list[str], delimiter: str) -> list[str]:

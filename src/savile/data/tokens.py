@@ -13,6 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from savile.errors import EnvironmentProblem, Problem
+
 EMBEDDED = {"embedded": "small", "embedded-large": "large"}
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
 OVERHEAD = 16
@@ -34,6 +36,9 @@ def counter(base: str, folder: Path) -> Counter | None:
     Args:
         base: `embedded`, `embedded-large`, a folder, or a Hugging Face id (never looked up).
         folder: what a relative folder resolves against.
+
+    Raises:
+        EnvironmentProblem: there is a tokenizer that cannot be loaded.
     """
     if base in EMBEDDED:
         home = Path(str(resources.files("savile") / "embedded" / EMBEDDED[base]))
@@ -43,9 +48,15 @@ def counter(base: str, folder: Path) -> Counter | None:
     if not file.is_file():
         return None
     try:
-        tokenizer: Any = importlib.import_module("tokenizers").Tokenizer.from_file(str(file))
+        library: Any = importlib.import_module("tokenizers")
     except ImportError:
         return None
+    try:
+        tokenizer = library.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises no narrower kind
+        what = "the tokenizer cannot be loaded"
+        said = str(error).strip().split("\n")[0][:300]
+        raise EnvironmentProblem(Problem(what=what, where=str(file), found=said)) from error
     context = _context(home / "config.json")
 
     def count(text: str) -> int:

@@ -1,7 +1,8 @@
 """SIGINT and SIGTERM: the first drops the unit at work, the second ends the process at once.
 
 Nothing is written at that moment: what is committed stays, what is not is done again by the next
-run, so a signal, a second signal and `kill -9` all leave the same folder behind.
+run, so a signal, a second signal and `kill -9` all leave the same folder behind. The handler itself
+says what will happen, for the step at work may take seconds to end.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from savile.errors import InterruptedRun, Problem
@@ -35,10 +36,18 @@ class Interrupt:
             )
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Remember the first signal, exit at the second."""
+        """Remember the first signal, exit at the second, and say so."""
         if self.came is not None:
+            _say("stopped at once; the same command goes on")
             os._exit(InterruptedRun.exit_code)
         self.came = signal.Signals(number)
+        _say("stopping after this step; press again to stop at once")
+
+
+def _say(text: str) -> None:
+    """Write a line to stderr past its buffer, which a signal may have come in the middle of."""
+    with suppress(OSError):
+        os.write(2, f"\n{text}\n".encode())
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from savile.errors import EnvironmentProblem, IntegrityError, Problem
+from savile.lm import architecture
 
 FORBIDDEN: Final = frozenset({"auto_map", "trust_remote_code", "custom_code", "custom_pipelines"})
 """Keys through which a configuration has run code (CVE-2025-66448, CVE-2026-4372 and others)."""
@@ -38,6 +39,10 @@ IDENTIFYING: Final = (
     "chat_template.jinja",
 )
 """What makes a model another one, beside its weights."""
+TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "vocab*", "*.model", "*.tiktoken")
+"""Files of which a tokenizer can be made."""
+EMBEDDINGS: Final = ("embed_tokens", "wte", "embed_in", "word_embeddings")
+"""What architectures call the embedding of the tokens, one row for each."""
 MAX_HEADER: Final = 100_000_000
 """Bytes of a safetensors header; the format's own limit."""
 
@@ -46,7 +51,8 @@ def validate(folder: Path) -> dict[str, Any]:
     """Check a model folder and return its configuration.
 
     Raises:
-        EnvironmentProblem: a file is missing or the architecture cannot be used.
+        EnvironmentProblem: a file is missing, the architecture cannot be used, or the number of
+            tokens in the configuration is not that of the weights.
         IntegrityError: pickled weights only, code in a configuration, damaged weights.
     """
     config = _json(folder / "config.json")
@@ -56,9 +62,14 @@ def validate(folder: Path) -> dict[str, Any]:
         if path.exists():
             for key, value in _walk(_json(path)):
                 _refuse_code(path, key, value)
-    _causal(folder, config)
+    architecture.check(folder, config)
+    shapes: dict[str, Any] = {}
     for file in weight_files(folder):
-        check_safetensors(file)
+        shapes |= check_safetensors(file)
+    _same_rows(folder, config, shapes)
+    if not any(next(folder.glob(name), None) for name in TOKENIZERS):
+        what = "the folder holds no tokenizer"
+        raise EnvironmentProblem(Problem(what=what, where=str(folder), expected=TOKENIZERS[0]))
     return config
 
 
@@ -121,8 +132,12 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def check_safetensors(file: Path) -> None:
-    """Check a safetensors header against the file's size: whole, in order, without overlap."""
+def check_safetensors(file: Path) -> dict[str, Any]:
+    """Check a safetensors header against the file's size: whole, in order, without overlap.
+
+    Returns:
+        The shape of every tensor, as the header writes it.
+    """
     size = file.stat().st_size
     with file.open("rb") as handle:
         head = handle.read(8)
@@ -137,8 +152,10 @@ def check_safetensors(file: Path) -> None:
             )
         try:
             header = json.loads(handle.read(length))
-            entries = [entry for key, entry in header.items() if key != "__metadata__"]
-            spans = sorted((int(a), int(b)) for a, b in (e["data_offsets"] for e in entries))
+            entries = {key: entry for key, entry in header.items() if key != "__metadata__"}
+            offsets = (entry["data_offsets"] for entry in entries.values())
+            spans = sorted((int(a), int(b)) for a, b in offsets)
+            shapes = {key: entry.get("shape") for key, entry in entries.items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(
                 Problem(
@@ -164,6 +181,7 @@ def check_safetensors(file: Path) -> None:
                 fix="Copy or download it again.",
             )
         )
+    return shapes
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -221,16 +239,21 @@ def _no_adapter(folder: Path) -> None:
         )
 
 
-def _causal(folder: Path, config: dict[str, Any]) -> None:
-    named = config.get("architectures") or []
-    named = [str(n) for n in named] if isinstance(named, list) else [str(named)]
-    causal = [n for n in named if n.endswith(("ForCausalLM", "LMHeadModel"))]
-    if config.get("is_encoder_decoder") or (named and not causal):
+def _same_rows(folder: Path, config: dict[str, Any], shapes: dict[str, Any]) -> None:
+    """Refuse a configuration whose vocab_size is not the number of embedding rows."""
+    size = config.get("vocab_size")
+    names = tuple(f"{name}.weight" for name in EMBEDDINGS)
+    found = {key: shape for key, shape in shapes.items() if key.endswith(names)}
+    if not isinstance(size, int) or len(found) != 1:
+        return
+    name, shape = found.popitem()
+    if isinstance(shape, list) and len(shape) == 2 and shape[0] != size:
         raise EnvironmentProblem(
             Problem(
-                what="the base is no causal (decoder-only) language model",
+                what="the configuration and the weights do not have the same number of tokens",
                 where=str(folder / "config.json"),
-                found=", ".join(named) or "is_encoder_decoder",
-                expected="an architecture that ends in ForCausalLM",
+                found=f"vocab_size {size}",
+                expected=f"{shape[0]}, the rows of {name}",
+                fix="Save the model again with transformers, or correct vocab_size.",
             )
         )

@@ -1,22 +1,18 @@
 """Loads a base model by name: the embedded ones, a local folder, or a Hugging Face id.
 
-The one code path: resolve the name to a folder, validate it (`folder.py`), load it with
-transformers from safetensors alone, check that every weight is there and finite, and wrap it as an
-`LM`.
+The one code path: resolve the name to a folder (`resolve.py`), validate it (`folder.py`), load it
+with transformers from safetensors alone, check that every weight is there and finite, and wrap it
+as an `LM`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
@@ -24,38 +20,10 @@ from transformers.utils import logging
 from savile.errors import EnvironmentProblem, IntegrityError, Problem
 from savile.lm import folder as model_folder
 from savile.lm.model import LM
+from savile.lm.resolve import resolve
 
-EMBEDDED: Final = {"embedded": "small", "embedded-large": "large"}
 BIG: Final = 2_000_000_000
 """Bytes of weights above which a CPU keeps them in bfloat16."""
-
-
-def resolve(base: str, folder: Path) -> Path:
-    """Return the model folder of `base`; relative folders are looked up from `folder` (the spec's).
-
-    Raises:
-        EnvironmentProblem: no such folder, and no such model in the cache or on the hub.
-    """
-    if base in EMBEDDED:
-        return Path(str(resources.files("savile") / "embedded" / EMBEDDED[base]))
-    local = folder / _expanded(base)
-    if local.is_dir():
-        return local
-    if base.count("/") > 1 or base.startswith((".", "/", "~")):
-        raise _missing(base, local, "no such folder")
-    try:
-        patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*"]
-        return Path(snapshot_download(base, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise _missing(base, local, str(error).split("\n")[0]) from error
-
-
-def _expanded(base: str) -> Path:
-    """Replace a leading ~ by the home folder, where there is one."""
-    try:
-        return Path(base).expanduser()
-    except RuntimeError:  # no such user
-        return Path(base)
 
 
 def identity(base: str, folder: Path) -> str:
@@ -80,8 +48,9 @@ def load(base: str, *, folder: Path, device: str = "auto", dtype: str = "auto") 
     model_folder.validate(path)
     where = _device(device)
     weights = _dtype(dtype, where, path)
-    tokenizer = _tokenizer(path)
-    model = _weights(path, weights)
+    with _quiet():
+        tokenizer = _tokenizer(path)
+        model = _weights(path, weights)
     _check(model, tokenizer, path)
     model.to(where)  # type: ignore[arg-type]
     lm = LM(model, tokenizer, name=base)
@@ -146,28 +115,29 @@ def _tokenizer(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _without_bar() -> Iterator[None]:
-    """Load without transformers' own progress bar: the run has one with time left."""
-    shown = logging.is_progress_bar_enabled()
+def _quiet() -> Iterator[None]:
+    """Load without transformers' own progress bar, warnings and report: what is wrong is raised."""
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _weights(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     try:
-        with _without_bar():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                path,
-                dtype=dtype,
-                trust_remote_code=False,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise EnvironmentProblem(
             Problem(what="the model cannot be loaded", where=str(path), found=_first(error))
@@ -203,20 +173,6 @@ def _check(model: PreTrainedModel, tokenizer: Any, path: Path) -> None:
             raise IntegrityError(
                 Problem(what="the base has NaN or infinite weights", where=str(path), found=name)
             )
-
-
-def _missing(base: str, local: Path, reason: str) -> EnvironmentProblem:
-    beside = [p.name for p in local.parent.iterdir() if p.is_dir()] if local.parent.is_dir() else []
-    near = difflib.get_close_matches(local.name, [*beside, *EMBEDDED], n=3)
-    return EnvironmentProblem(
-        Problem(
-            what=f"the base {base!r} was not found",
-            where="base",
-            found=f"no folder {local}; Hugging Face: {reason}",
-            expected="embedded, embedded-large, a folder, or a Hugging Face id",
-            fix=f"Did you mean {', '.join(near)}?" if near else "Check the name or the connection.",
-        )
-    )
 
 
 def _first(error: BaseException) -> str:

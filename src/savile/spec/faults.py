@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 Loc = tuple[str | int, ...]
 """Keys and indices from the root of the spec to a value."""
+NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|nan)")
 
 RENAMED: Mapping[str, str] = {
     "value_error": "{error}",
@@ -63,8 +65,11 @@ def one_of(choices: Iterable[str]) -> str:
 
 
 def clipped(value: Any, limit: int = 60) -> str:
-    """Return a value for a person: quoted, never longer than about `limit` characters."""
-    text = repr(value)
+    """Return a value for a person, never longer than about `limit` characters; text is quoted.
+
+    A number is not, though YAML's scalars are read as text.
+    """
+    text = value if isinstance(value, str) and NUMBER.fullmatch(value) else repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -53,9 +53,7 @@ def write_spec(data_file: Path, out: Path | None = None) -> Path:
         UsageError: the spec exists already.
         DataError: the data file cannot be read.
     """
-    target = data_file.parent if out is None else out
-    if target.is_dir() or (out is not None and not target.suffix):
-        target = target / "task.yaml"
+    target = target_of(data_file, out)
     if target.exists():
         what = "the spec exists already and is not overwritten"
         raise UsageError(Problem(where=str(target), what=what, fix="Give another path, or move it"))
@@ -68,6 +66,14 @@ def write_spec(data_file: Path, out: Path | None = None) -> Path:
         schema.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
     with target.open("x", encoding="utf-8", newline="\n") as file:
         file.write(_text(data_file, target, table, shape, fields))
+    return target
+
+
+def target_of(data_file: Path, out: Path | None) -> Path:
+    """Return the path of the spec that `write_spec` writes."""
+    target = data_file.parent if out is None else out
+    if target.is_dir() or (out is not None and not target.suffix):
+        return target / "task.yaml"
     return target
 
 
@@ -144,7 +150,7 @@ def _text(
         "",
         "ladder: auto  # or a list: [zero_shot, {few_shot: {k: 8}}, lora, few_shot+lora]",
         "seed: 0",
-        "seeds: 1  # 3 or more for a verdict that counts the luck of the seed",
+        "seeds: 3  # of tuned techniques and drawn demonstrations; 1 is fast and decides nothing",
     ]
     return "\n".join(lines) + "\n"
 
