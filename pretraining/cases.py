@@ -117,15 +117,16 @@ seed: 0
 """
 REFUND_YAML = """\
 # Work out a customer's balance after two to four bookings.
-# About half of the bookings use the company's own words (refund, charge), which the base model never
-# calculated with. Written steps (the trigger) beat direct answers by far; tuning on steps solves it.
+# About half of the bookings use the company's own words (refund, charge), which the base model
+# never calculated with. Written steps (the trigger) beat direct answers by far, and tuning on
+# steps solves it. Without "answer directly" the model writes steps unasked.
 task: refund_arithmetic
 base: embedded
 data:
   {train: train.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output,
    rationale: rationale}
 prompt:
-  instruction: work out the balance
+  instruction: answer directly . work out the total
   trigger: think step by step
   answer_marker: answer
 metric: numeric
