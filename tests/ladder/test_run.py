@@ -320,8 +320,8 @@ def test_without_out_the_same_command_finds_its_own_folder(
     ladder.run(specs.load(task), choice=choice)
     ladder.run(specs.load(task, ["seed=5"]), choice=choice)
     assert sorted(p.name for p in (tmp_path / "runs").glob("[!.]*")) == ["small", "small-2"]
-    openings = [board_of(tmp_path / "runs" / name)["test_openings"] for name in ("small", "small-2")]
-    assert openings == [1, 2]
+    both = [board_of(tmp_path / "runs" / name) for name in ("small", "small-2")]
+    assert [board["test_openings"] for board in both] == [1, 2]
 
 
 def test_only_test_rows_leave_a_board_without_baselines_and_dev(

@@ -1,8 +1,8 @@
 """The board document as reports read it: typed, tolerant of what is missing, harmless to print.
 
 A board may be older, partial, or edited by hand, so nothing here trusts it: a value of the wrong
-type is None and is shown as an en dash; control characters and characters that reorder text are escaped,
-because technique names, messages and answers come from data and from models.
+type is None and is shown as an en dash; control characters and characters that reorder text are
+escaped, because technique names, messages and answers come from data and from models.
 """
 
 from __future__ import annotations

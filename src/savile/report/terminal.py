@@ -1,8 +1,8 @@
 """The board in a terminal: what was measured, who leads, how sure it is, and what it does not say.
 
 Text from data and models is printed as text (no markup, control characters escaped). Columns that
-do not fit are dropped, the least important first; without color or Unicode the same board is printed
-plainly (rich honors NO_COLOR and pipes).
+do not fit are dropped, the least important first; without color or Unicode the same board is
+printed plainly (rich honors NO_COLOR and pipes).
 """
 
 from __future__ import annotations
