@@ -14,6 +14,7 @@ def begun(path: Path) -> RunFolder:
     path.mkdir(exist_ok=True)
     folder = RunFolder(path)
     folder.begin(IDENTITY, {"machine": {}})
+    (path / "plan.json").write_text("{}")
     return folder
 
 
@@ -57,7 +58,8 @@ def test_the_same_run_goes_on_and_another_is_refused_naming_the_key(tmp_path: Pa
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_bytes(b"")
     with pytest.raises(UsageError, match="is not a run folder"):
-        RunFolder(tmp_path).begin(IDENTITY, {})
+        RunFolder(tmp_path).refuse_strangers()
+    assert [item.name for item in tmp_path.iterdir()] == ["thesis.docx"]  # nothing was written
 
 
 def test_the_spec_in_the_folder_keeps_words_that_look_like_numbers(tmp_path: Path) -> None:
@@ -93,3 +95,17 @@ def test_every_run_beside_it_that_opened_the_same_test_is_counted(tmp_path: Path
     assert first.count_opening("t" * 64, IDENTITY) == 1
     assert second.count_opening("t" * 64, other) == 2
     assert second.count_opening("u" * 64, other) == 1
+
+
+def test_a_start_that_failed_before_its_plan_loses_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.begin({"spec": {}, "base": "broken"}, {})
+    mended = {"spec": {}, "base": "mended"}
+    assert folder.difference(mended) is None
+    folder.begin(mended, {})
+    manifest = folder.manifest()
+    assert manifest is not None
+    assert manifest["identity"]["base"] == "mended"
+    (folder.path / "plan.json").write_text("{}")
+    assert folder.difference({"spec": {}, "base": "other"}) is not None

@@ -80,22 +80,26 @@ class RunFolder:
         file = self.path / "manifest.json"
         return dict(store.read_json(file)) if file.is_file() else None
 
+    @property
+    def planned(self) -> bool:
+        """Whether a run got as far as its plan; before that there is nothing to lose."""
+        return (self.path / "plan.json").is_file()
+
     def difference(self, identity: Mapping[str, Any]) -> Difference | None:
         """Return how the run in this folder differs from `identity`; None for the same or none."""
-        manifest = self.manifest()
+        manifest = self.manifest() if self.planned else None
         return None if manifest is None else first_difference(manifest["identity"], identity)
 
     def begin(self, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Start the run or go on with it; needs the run lock.
 
         Raises:
-            UsageError: the folder holds another run, or files that are no run.
+            UsageError: the folder holds another run.
         """
         store.sweep(self.path)
         if (difference := self.difference(identity)) is not None:
             raise refuse(self.path, difference)
-        if self.manifest() is None:
-            self._refuse_strangers()
+        if not self.planned:
             store.write_atomic(self.path / "spec.yaml", _yaml(identity["spec"]))
             store.write_json(self.path / "manifest.json", {"identity": identity, **facts})
         store.mend_events(self.events_path)
@@ -114,7 +118,10 @@ class RunFolder:
             )
         self.record("device", device=device)
 
-    def _refuse_strangers(self) -> None:
+    def refuse_strangers(self) -> None:
+        """Raise UsageError when the folder is neither a run's nor empty; nothing is written."""
+        if self.manifest() is not None or not self.path.is_dir():
+            return
         known = {".lock", "events.jsonl", "spec.yaml"}
         strangers = sorted(item.name for item in self.path.iterdir() if item.name not in known)
         if strangers:

@@ -60,6 +60,7 @@ def execute(prepared: Prepared, on_progress: progress.Listener = progress.ignore
     folder = prepared.folder
     if folder.path.is_dir() and (finished := folder.board()) is not None:
         return something_worked(finished)
+    folder.refuse_strangers()
     with store.run_lock(folder.path):
         folder.begin(prepared.identity, prepared.facts)
         document = folder.finish(_Run(prepared, on_progress).result())
@@ -238,6 +239,10 @@ class _Run:
             "metric": spec.metric_name,
             "n_test": len(test),
             "seeds": spec.seeds,
+            "budget": {
+                "train_examples": max((cell.share for cell in self.cells), default=0),
+                "seconds": spec.budget.seconds,
+            },
             "test_openings": self._count_opening(),
             "data": {
                 "train": len(dataset.train),
