@@ -2,7 +2,9 @@
 
 Simulates tasks whose true score is known. Rows have a difficulty of their own, shared by all seeds
 (and partly by all techniques); each seed shifts every row by a normal draw of standard deviation
-`noise` (on the probit scale) and adds noise of its own to each row. Prints two Markdown tables.
+`noise` (on the probit scale) and adds noise of its own to each row. Prints two Markdown tables: the
+coverage of single rows; then boards without any difference, of which every claim is false, with
+the coverage of the row that was picked because it scored highest.
 
     python bench/coverage.py --tasks 2000 --worlds 1000
 
@@ -20,12 +22,13 @@ from functools import partial
 import numpy as np
 from scipy.stats import norm
 
+from savile.ladder.verdict import stand
 from savile.metrics.accuracy import Accuracy
 from savile.metrics.base import Array, Metric
 from savile.metrics.bleu import Bleu
 from savile.metrics.macro_f1 import MacroF1
 from savile.metrics.rouge_l import RougeL
-from savile.stats import ALPHA, Measured, difference, holm, limits, resample
+from savile.stats import ALPHA, Interval, Measured, holm, limits, resample
 
 Draw = Callable[[np.random.Generator, int, int, float], list[Array]]
 REPLICATES = 400
@@ -144,34 +147,70 @@ def cases() -> list[Case]:
     ]
 
 
-def board(rng: np.random.Generator, n: int, seeds: tuple[int, ...], noise: float) -> list[Measured]:
-    """Return techniques of equal true accuracy 0.8 that find the same rows hard."""
-    common, found = rng.normal(size=n), []
+def board(
+    rng: np.random.Generator, n: int, seeds: tuple[int, ...], noise: float
+) -> tuple[list[Measured], list[float]]:
+    """Return techniques of equal true accuracy 0.8 that find the same rows hard, and the truths.
+
+    0 seeds: a technique without chance. One seed: the statement is about this seed, and so is the
+    truth; several: it is about a new seed.
+    """
+    common, found, truths = rng.normal(size=n), [], []
     for number, k in enumerate(seeds):
         own = math.sqrt(0.6) * common + math.sqrt(0.28) * rng.normal(size=n)
-        sd = noise if k > 1 else 0.0
+        sd = noise if k else 0.0
         bar = norm.ppf(0.2) * math.sqrt(1 + sd**2)
-        mixed = [own + math.sqrt(0.12) * rng.normal(size=n) + rng.normal(0, sd) for _ in range(k)]
+        shifts = rng.normal(0, sd, size=max(k, 1))
+        mixed = [own + math.sqrt(0.12) * rng.normal(size=n) + shift for shift in shifts]
         rows = tuple(np.stack([m > bar, np.ones(n)], axis=1).astype(float) for m in mixed)
-        found.append(Measured(name=str(number), statistics=rows, binary=True))
-    return found
+        name = str(number)
+        found.append(Measured(name=name, statistics=rows, binary=True, stochastic=k > 0))
+        truths.append(float(norm.cdf(shifts[0] - bar)) if k == 1 else 0.8)
+    return found, truths
 
 
-def null_worlds(
-    worlds: int, n: int, seeds: tuple[int, ...], noise: float
-) -> tuple[float, float, float]:
-    """Return how often a row is called worse, a winner declared, a row worse by K - 1 pairs."""
-    rng, worse, winners, narrow = np.random.default_rng(2), 0, 0, 0
+@dataclass(kw_only=True)
+class Tally:
+    """Counts over worlds in which all techniques are equally good."""
+
+    worse: int = 0
+    """Worlds in which the verdict called a row worse."""
+    winners: int = 0
+    """Worlds in which it declared a winner."""
+    narrow: int = 0
+    """Worlds in which Holm over the K - 1 pairs with the best would call a row worse."""
+    held: int = 0
+    """Worlds in which the picked row's interval holds its truth."""
+    plain: int = 0
+    """Worlds in which its ordinary interval does."""
+    width: float = 0.0
+    """Sum of the widths of the picked row's intervals."""
+
+    def told(self, worlds: int) -> str:
+        """Return the cells of a line."""
+        shares = (self.worse, self.winners, self.narrow, self.held, self.plain)
+        return " | ".join([*(f"{s / worlds:.1%}" for s in shares), f"{self.width / worlds:.3f}"])
+
+
+def null_worlds(worlds: int, n: int, seeds: tuple[int, ...], noise: float) -> Tally:
+    """Return what the verdict says of boards without a difference."""
+    rng, tally = np.random.default_rng(2), Tally()
     for world in range(worlds):
-        rows = resample(board(rng, n, seeds, noise), Accuracy(), world, REPLICATES)
-        best = max(range(len(rows)), key=lambda i: rows[i].score)
-        pairs = [(i, j) for i in range(len(rows)) for j in range(i)]
-        ps = [difference(rows[i], rows[j]).p for i, j in pairs]
-        own = [p for p, pair in zip(holm(ps), pairs, strict=True) if best in pair]
-        worse += min(own) < ALPHA
-        winners += max(own) < ALPHA
-        narrow += min(holm([p for p, pair in zip(ps, pairs, strict=True) if best in pair])) < ALPHA
-    return worse / worlds, winners / worlds, narrow / worlds
+        measured, truths = board(rng, n, seeds, noise)
+        standing = stand(measured, Accuracy(), world, REPLICATES)
+        truth, found = truths[int(standing.best.measured.name)], standing.interval
+        tally.worse += any(pair.worse for pair in standing.pairs)
+        tally.winners += standing.decided
+        tally.narrow += min(holm([pair.comparison.p for pair in standing.pairs])) < ALPHA
+        tally.held += holds(found, truth)
+        tally.plain += holds(limits(standing.best), truth)
+        tally.width += found.high - found.low
+    return tally
+
+
+def holds(interval: Interval, truth: float) -> bool:
+    """Return whether the limits enclose the truth."""
+    return interval.low <= truth <= interval.high
 
 
 def main() -> None:
@@ -180,34 +219,50 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--worlds", type=int, default=1000)
     options = parser.parse_args()
-    print(f"| score | rows | seeds | seed noise | coverage ({options.tasks} tasks) | mean width |")
+    if options.tasks:
+        print_coverage(options.tasks)
+    print_null_worlds(options.worlds)
+
+
+def print_coverage(tasks: int) -> None:
+    """Print the table of single rows."""
+    print(f"| score | rows | seeds | seed noise | coverage ({tasks} tasks) | mean width |")
     print("|---|--:|--:|--:|--:|--:|")
     for case in cases():
-        share, width = case.coverage(options.tasks)
-        print(
-            f"| {case.name} | {case.n} | {case.seeds} | {case.noise} | {share:.1%} | {width:.3f} |",
-            flush=True,
-        )
+        share, width = case.coverage(tasks)
+        start = f"| {case.name} | {case.n} | {case.seeds} | {case.noise}"
+        print(f"{start} | {share:.1%} | {width:.3f} |", flush=True)
+
+
+def print_null_worlds(worlds: int) -> None:
+    """Print the table of boards without a difference."""
     print(
-        f"\n| techniques x seeds | rows | seed noise "
-        f"| any row called worse ({options.worlds} worlds) | a winner declared | Holm over K - 1 pairs instead |"
+        f"\n| techniques x seeds | rows | seed noise | any row called worse ({worlds} worlds) | a "
+        "winner declared | Holm over K - 1 pairs instead | picked row: coverage | its ordinary "
+        "interval | mean width |"
     )
-    print("|---|--:|--:|--:|--:|--:|")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     for seeds, n, noise in [
-        ((1,) * 3, 200, 0.0),
-        ((1,) * 6, 200, 0.0),
-        ((1,) * 12, 200, 0.0),
-        ((1,) * 2 + (3,) * 6, 200, 0.2),
-        ((1,) * 4 + (5,) * 8, 200, 0.1),
-        ((1,) * 4 + (5,) * 8, 200, 0.3),
-        ((1, 1, 3), 200, 0.2),
+        ((0,) * 3, 200, 0.0),
+        ((0,) * 6, 200, 0.0),
+        ((0,) * 12, 200, 0.0),
+        ((0,) * 6, 1000, 0.0),
+        ((0,) * 12, 1000, 0.0),
+        ((1,) * 6, 200, 0.1),
+        ((1,) * 6, 1000, 0.1),
+        ((0,) * 2 + (1,) * 4, 1000, 0.1),
+        ((3,) * 6, 200, 0.2),
+        ((3,) * 12, 200, 0.2),
+        ((3,) * 6, 1000, 0.2),
+        ((0,) * 2 + (3,) * 6, 200, 0.2),
+        ((0,) * 4 + (5,) * 8, 200, 0.1),
+        ((0,) * 4 + (5,) * 8, 200, 0.3),
+        ((0, 0, 3), 200, 0.2),
         ((5,) * 6, 1000, 0.05),
     ]:
-        worse, winners, narrow = null_worlds(options.worlds, n, seeds, noise)
-        told = " + ".join(f"{seeds.count(k)} x {k}" for k in sorted(set(seeds)))
-        print(
-            f"| {told} | {n} | {noise} | {worse:.1%} | {winners:.1%} | {narrow:.1%} |", flush=True
-        )
+        told = " + ".join(f"{seeds.count(k)} x {k or 'no chance'}" for k in sorted(set(seeds)))
+        line = null_worlds(worlds, n, seeds, noise).told(worlds)
+        print(f"| {told} | {n} | {noise} | {line} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def write_case(folder: Path, base: Path, *, ladder: str = LADDER, more: Sequence
         "budget: {train_examples: 320}",
         "compute: {threads: 1, device: cpu, dtype: float32}",
         f"ladder: {ladder}",
+        *([] if any(line.startswith("seeds:") for line in more) else ["seeds: 1"]),
         *more,
     ]
     path = folder / "task.yaml"

@@ -1,6 +1,7 @@
 """Intervals that cover, comparisons that do not cry wolf, and the closed forms both are made of."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from savile.metrics.bleu import Bleu
 from savile.metrics.macro_f1 import MacroF1
 from savile.metrics.token_f1 import TokenF1
 from savile.stats import (
+    Comparison,
     Measured,
     compare,
     difference,
@@ -20,6 +22,7 @@ from savile.stats import (
     interval,
     intervals,
     limits,
+    limits_of_picked,
     mcnemar,
     resample,
     rows_needed,
@@ -120,6 +123,28 @@ def test_a_pair_of_single_seeds_is_mcnemar_on_the_discordant_rows() -> None:
     assert found.p == pytest.approx(expected)
     assert found.difference == pytest.approx(a.mean() - b.mean())
     assert found.low < found.difference < found.high
+
+
+def test_one_seed_of_chance_is_compared_with_nothing() -> None:
+    a, b = right("a", np.ones(200)), right("b", np.zeros(200))
+    for lucky in (replace(a, stochastic=True), replace(a, kind="tuned")):
+        assert compare(lucky, b, Accuracy()) == Comparison(1.0, -1.0, 1.0, 1.0)
+        assert compare(b, lucky, Accuracy()).p == 1.0
+    assert compare(a, b, Accuracy()).p < 1e-6
+
+
+@pytest.mark.parametrize(("seeds", "noise"), [((1,) * 12, 0.0), ((3,) * 6, 0.2)])
+def test_the_interval_of_the_picked_row_covers(seeds: tuple[int, ...], noise: float) -> None:
+    rng, tasks, held, naive = np.random.default_rng(12), 100, 0, 0
+    for task in range(tasks):
+        board = resample(worlds(rng, 150, 0.8, seeds, noise), Accuracy(), task, replicates=100)
+        best = max(board, key=lambda one: one.score)
+        plain, found = limits(best), limits_of_picked(best, len(seeds))
+        assert found.high == plain.high
+        held += found.low <= 0.8 <= found.high
+        naive += plain.low <= 0.8 <= plain.high
+    assert held / tasks >= 0.94
+    assert naive < held
 
 
 def test_a_comparison_turned_round_is_its_mirror() -> None:

@@ -14,7 +14,12 @@ Limits lie sqrt(z^2 V_rows + t^2 V_seeds) away, t with K - 1 degrees of freedom 
 for), on Wilson's scale with p (1 - p) / Var(m) rows; for a right-or-wrong metric and one seed that
 is Wilson's own interval. Comparisons are paired by row: McNemar's exact test (right or wrong, one
 seed each), else Student's t of the difference with Satterthwaite's degrees of freedom and the
-variance above plus one row won and one lost (Bonett and Price).
+variance above plus one row won and one lost (Bonett and Price). One seed of a technique of chance
+has no variance of seeds to speak of, so it is not compared: any difference may be luck.
+
+A row that was picked because it scored highest of several flatters itself. Its lower limit takes
+the normal quantile at alpha / (number that might have been picked) and the careful variance of
+seeds that comparisons use; being picked does not lower a score, so the upper limit stays.
 
 Source: Wilson 1927; McNemar 1947; Satterthwaite 1946; Holm 1979; Zou and Donner 2008 (limits in
 quadrature); Bonett and Price 2012 (paired difference); Koehn 2004, ACL W04-3250 (paired
@@ -56,6 +61,13 @@ class Measured:
     """Whether each row is right or wrong."""
     kind: Kind = "prompt"
     """`baseline` for trivial answers such as the majority label."""
+    stochastic: bool = False
+    """Whether another seed gives other answers: drawn demonstrations; tuned techniques always."""
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether chance took part and was drawn only once, so that nobody knows how much."""
+        return len(self.statistics) == 1 and (self.stochastic or self.kind == "tuned")
 
 
 class Interval(NamedTuple):
@@ -88,9 +100,14 @@ class Spread(NamedTuple):
         """Variance of the mean over seeds."""
         return self.rows + self.seeds
 
-    def quantile(self, confidence: float) -> float:
-        """Return how many standard errors away a limit is: normal for rows, t for seeds."""
-        z, t = _normal_quantile(confidence), _t_quantile(confidence, self.freedom)
+    def quantile(self, confidence: float, candidates: int = 1) -> float:
+        """Return how many standard errors away a limit is: normal for rows, t for seeds.
+
+        Bonferroni's correction for `candidates` is on the rows only: t of few seeds has tails that
+        are wide enough as they are (`bench/coverage.py`).
+        """
+        z = _normal_quantile(1 - (1 - confidence) / candidates)
+        t = _t_quantile(confidence, self.freedom)
         return (
             math.sqrt((self.rows * z**2 + self.seeds * t**2) / self.total) if self.total > 0 else z
         )
@@ -108,7 +125,7 @@ class Resampled:
     replicates: Array
     """[K, R] on R bootstrap samples of the rows."""
     typical: float = 0.0
-    """Median over all techniques of the variance between seeds: the floor that comparisons use."""
+    """Median over all techniques of the variance between seeds: the floor of careful claims."""
 
     @property
     def score(self) -> float:
@@ -176,11 +193,19 @@ def resample(
 
 def limits(one: Resampled, confidence: float = 1 - ALPHA) -> Interval:
     """Return Wilson's interval, in which seeds and the metric set the effective number of rows."""
-    if one.exact:
-        variance, quantile = 0.0, _normal_quantile(confidence)
-    else:
-        noise = spread(one)
-        variance, quantile = noise.total, noise.quantile(confidence)
+    noise = spread(one)
+    return _wilson(one, noise.total, noise.quantile(confidence))
+
+
+def limits_of_picked(one: Resampled, candidates: int) -> Interval:
+    """Return 95 % limits of the row that was picked as the best of `candidates` on these rows."""
+    plain, noise = limits(one), spread(one, careful=True)
+    low = _wilson(one, noise.total, noise.quantile(1 - ALPHA, candidates)).low
+    return plain if candidates == 1 else plain._replace(low=min(plain.low, low))
+
+
+def _wilson(one: Resampled, variance: float, quantile: float) -> Interval:
+    variance = 0.0 if one.exact else variance
     p = one.score / one.top
     if not 0 <= p <= 1:
         half = quantile * math.sqrt(variance)
@@ -194,7 +219,18 @@ def limits(one: Resampled, confidence: float = 1 - ALPHA) -> Interval:
 
 
 def difference(a: Resampled, b: Resampled) -> Comparison:
-    """Return the paired comparison of two techniques that were resampled together."""
+    """Return the paired comparison of two techniques that were resampled together.
+
+    One seed of a technique of chance tells nothing: p is 1 and the limits are as wide as can be.
+    """
+    gap = a.score - b.score
+    if a.measured.one_seed or b.measured.one_seed:
+        return Comparison(gap, -a.top, a.top, 1.0)
+    return difference_of_these(a, b)
+
+
+def difference_of_these(a: Resampled, b: Resampled) -> Comparison:
+    """Return the comparison of what was measured, whether or not another seed could be luckier."""
     gap = a.score - b.score
     if a.exact and b.exact:
         right_a, right_b = (x.measured.statistics[0][:, 0] > 0 for x in (a, b))
@@ -210,14 +246,14 @@ def difference(a: Resampled, b: Resampled) -> Comparison:
     return Comparison(gap, max(-a.top, gap - half), min(a.top, gap + half), p)
 
 
-def spread(a: Resampled, b: Resampled | None = None) -> Spread:
+def spread(a: Resampled, b: Resampled | None = None, *, careful: bool = False) -> Spread:
     """Return the variance of the score of `a`, or of the difference `a` minus `b`.
 
-    A difference is claimed more carefully than an interval is drawn: the row noise I stays in the
-    seeds' variance, the smaller number of seeds sets its degrees of freedom, and it is at least the
-    median over the board, because two or three seeds agree by chance too often.
+    A difference is always claimed with care, an interval when asked to: the row noise I stays in
+    the seeds' variance, the smaller number of seeds sets its degrees of freedom, and it is at least
+    the median over the board, because two or three seeds agree by chance too often.
     """
-    n, means = a.n, a.replicates.mean(axis=0)
+    n, means, careful = a.n, a.replicates.mean(axis=0), careful or b is not None
     rows = (
         float(np.var(means if b is None else means - b.replicates.mean(axis=0))) * n / max(n - 1, 1)
     )
@@ -226,9 +262,9 @@ def spread(a: Resampled, b: Resampled | None = None) -> Spread:
     parts = [part for part in (a, b) if part is not None and len(part.scores) > 1]
     if not parts:
         return Spread(rows, 0.0, 1)
-    floor = 0.0 if b is None else a.typical
+    floor = a.typical if careful else 0.0
     seeds = sum(max(float(p.scores.var(ddof=1)), floor) / len(p.scores) for p in parts)
-    if b is None:
+    if not careful:
         drawn = float(a.replicates.var(axis=0, ddof=1).mean()) / len(a.scores)
         seeds = max(0.0, seeds - (drawn - seeds))
     return Spread(rows, seeds, min(len(p.scores) for p in parts) - 1)

@@ -118,8 +118,9 @@ class Verdict:
     tied_with: tuple[str, ...]
     text: str
     decided: bool = False
-    """True when the winner stands alone after Holm's correction."""
+    """True when the winner stands alone after Holm's correction, not by one seed of chance."""
     more_rows: int | None = None
     """About how many more test rows would decide between the tied."""
     comparisons: Sequence[Mapping[str, Any]] = ()
-    """Each paired comparison: a, b, difference, low, high, p, p_holm."""
+    """Each paired comparison: a, b, difference, low, high, p, p_holm; where one seed cannot tell, p
+    is 1 and the limits are the widest."""

@@ -83,6 +83,15 @@ def story(seeds: Sequence[tuple[Prediction, ...]], **changes: Any) -> Story:
 GOOD, HALF = answers("no", "yes", "no", "yes"), answers("no", None, "no", "no")
 
 
+def test_the_verdict_hears_of_chance() -> None:
+    cell = Cell(technique="few_shot", kind="prompt", seeds=1, stochastic=True)
+    drawn = line_of(story([GOOD], cell=cell), scale()).measured
+    fixed = line_of(story([GOOD], cell=replace(cell, stochastic=False)), scale()).measured
+    assert drawn is not None
+    assert fixed is not None
+    assert (drawn.one_seed, fixed.one_seed) == (True, False)
+
+
 def test_a_row_is_the_mean_over_seeds_and_counts_what_it_cost() -> None:
     row = line_of(story([GOOD, HALF]), scale()).row
     assert (row.score, row.score_by_seed, row.seeds, row.n) == (0.75, (1.0, 0.5), 2, 4)

@@ -82,6 +82,7 @@ def test_more_demonstrations_than_rows_are_refused_with_both_numbers(task: Path)
     ready = bench(specs.load(task))
     cells = make_plan(spec, spec.candidates(frozenset({"pairs", "labels"})), ready, 40)
     assert [cell.seeds for cell in cells] == [1, 0]
+    assert not cells[0].stochastic
     assert cells[1].reason == "shows 60 demonstrations, train has 48 rows"
 
 

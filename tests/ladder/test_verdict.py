@@ -1,6 +1,7 @@
 """The verdict's words, its tie set, and that it does not see winners where there are none."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def noisy(name: str, accuracy: float, seed: int, n: int = N) -> Measured:
 
 def test_a_clear_winner_stands_alone() -> None:
     found = verdict(
-        [majority(0.4), technique("zero_shot", 0.6), technique("lora", 0.9, kind="tuned")],
+        [majority(0.4), technique("zero_shot", 0.6), technique("lora", *[0.9] * 3, kind="tuned")],
         Accuracy(),
     )
     assert (found.winner, found.tied_with, found.decided, found.more_rows) == (
@@ -45,7 +46,7 @@ def test_a_clear_winner_stands_alone() -> None:
     assert found.text.startswith("lora wins with 0.900: a difference of 0.300 (95 % interval")
     assert "p < 0.001" in found.text
     assert "zero_shot (0.600)" in found.text
-    assert "One seed: how much another seed would change the score was not measured." in found.text
+    assert "the lower end allows for picking the best of 2 on them" in found.text
     assert [c["b"] for c in found.comparisons] == ["zero_shot", "majority"]
     assert all(c["p_holm"] >= c["p"] for c in found.comparisons)
 
@@ -94,6 +95,59 @@ def test_seed_noise_is_said_and_stands_in_the_way() -> None:
     assert found.tied_with == ("few_shot",)
     assert "Its 3 seeds scored 0.700 to 0.900" in found.text
     assert "noise of the seeds" in found.text
+
+
+@pytest.mark.parametrize(
+    ("lora", "zero_shot", "words"),
+    [
+        (0.9, 0.6, "lora scored highest (0.900), but with one seed; one seed cannot tell"),
+        (0.6, 0.9, "zero_shot scored highest (0.900), but lora was measured with one seed"),
+    ],
+)
+def test_one_seed_of_chance_decides_nothing(lora: float, zero_shot: float, words: str) -> None:
+    board = [
+        majority(0.3),
+        technique("lora", lora, kind="tuned"),
+        technique("zero_shot", zero_shot),
+    ]
+    found = verdict(board, Accuracy(), costs={"lora": 2.0, "zero_shot": 1.0})
+    assert found.text.startswith(f"Not decided: {words}")
+    assert "set `seeds: 3`" in found.text
+    assert "just as good" not in found.text
+    assert "cheapest" not in found.text
+    assert found.winner == ("lora" if lora > zero_shot else "zero_shot")
+    assert len(found.tied_with) == 1
+    assert (found.decided, found.more_rows) == (False, None)
+    assert found.comparisons[0]["p_holm"] == 1.0
+
+
+def test_drawn_demonstrations_are_chance_and_rows_without_chance_are_still_told_apart() -> None:
+    drawn = replace(technique("few_shot", 0.85), stochastic=True)
+    found = verdict([technique("a", 0.9), drawn, technique("b", 0.6), majority(0.3)], Accuracy())
+    assert found.tied_with == ("few_shot",)
+    assert {c["b"] for c in found.comparisons if c["p_holm"] < 0.001} == {"b", "majority"}
+
+
+def test_one_seed_alone_above_the_baseline_is_not_decided() -> None:
+    found = verdict([majority(0.3), technique("lora", 0.9, kind="tuned")], Accuracy())
+    assert found.winner == "lora"
+    assert not found.decided
+    assert "this one seed of lora would score" in found.text
+
+
+def test_a_far_lower_score_of_scattered_seeds_is_not_just_as_good() -> None:
+    few = technique("few_shot", 0.99, 0.99, 0.98)
+    lora = technique("lora", 0.3, 0.53, 1.0, kind="tuned")
+    found = verdict([technique("best", 1.0, 1.0, 0.99), lora, few], Accuracy())
+    assert found.tied_with == ("few_shot", "lora")
+    assert "but few_shot may be just as good" in found.text
+    assert (
+        "Also not decided: the seeds scatter too much to tell whether lora (0.610, its seeds 0.300 "
+        "to 1.000) is worse."
+    ) in found.text
+    alone = verdict([technique("best", 1.0, 1.0, 0.99), lora], Accuracy()).text
+    assert alone.startswith("Not decided: best scored highest (0.997), but the seeds scatter")
+    assert "just as good" not in alone
 
 
 def test_too_few_rows_are_insufficient() -> None:

@@ -29,7 +29,7 @@ def load(tmp_path: Path, text: str, *overrides: str) -> task_spec.Spec:
 
 def test_defaults(tmp_path: Path) -> None:
     spec = load(tmp_path, BASE)
-    assert (spec.base, spec.ladder, spec.seed, spec.seeds) == ("embedded", "auto", 0, 1)
+    assert (spec.base, spec.ladder, spec.seed, spec.seeds) == ("embedded", "auto", 0, 3)
     assert spec.metric_name == "exact_match"
     assert spec.budget.search == 3
     assert (spec.path, spec.folder) == (tmp_path / "task.yaml", tmp_path)
@@ -50,10 +50,10 @@ def test_numbers_may_be_written_as_text(tmp_path: Path) -> None:
 
 
 def test_overrides_are_typed_and_checked_like_the_file(tmp_path: Path) -> None:
-    spec = load(tmp_path, BASE, "data.leak=allow", "ladder=[zero_shot, lora]", "seeds=3")
+    spec = load(tmp_path, BASE, "data.leak=allow", "ladder=[zero_shot, lora]", "seeds=5")
     assert spec.data.leak == "allow"
     assert spec.ladder == ["zero_shot", "lora"]
-    assert spec.seeds == 3
+    assert spec.seeds == 5
 
 
 def test_resolved_is_json_and_reads_back(tmp_path: Path) -> None:

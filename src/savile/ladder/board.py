@@ -11,7 +11,7 @@ Everything here is a function of what is in the run folder, so a resumed run giv
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -91,7 +91,10 @@ def line_of(story: Story, scale: Scale) -> Line:
     if not story.complete:
         return Line(row=_row_without_score(story))
     answers = [unit.predictions for unit in story.measured]
-    measured = _measured(story.cell.technique, story.cell.kind, answers, scale)
+    measured = replace(
+        _measured(story.cell.technique, story.cell.kind, answers, scale),
+        stochastic=story.cell.stochastic,
+    )
     row = BoardRow(
         technique=story.cell.technique,
         kind=story.cell.kind,

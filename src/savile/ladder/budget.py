@@ -115,9 +115,10 @@ def cell_of(
         shown, there = candidate.demonstrations, len(bench.train)
         reason = candidate.reason or f"shows {shown} demonstrations, train has {there} rows"
         return Cell(technique=candidate.name, kind=kind, seeds=0, reason=reason)
-    seeds = spec.seeds if technique.stochastic else 1
+    chance = technique.stochastic
+    seeds = spec.seeds if chance else 1
     if technique.delta is None:
-        return Cell(technique=candidate.name, kind=kind, seeds=seeds)
+        return Cell(technique=candidate.name, kind=kind, seeds=seeds, stochastic=chance)
     return tuned_cell(candidate.name, seeds, share, rates_of(technique.delta, spec, bench))
 
 

@@ -44,6 +44,8 @@ class Cell:
     kind: Kind
     seeds: int
     """Runs with different seeds; 1 for what no seed changes, 0 for what cannot run."""
+    stochastic: bool = False
+    """Whether another seed gives other answers."""
     reason: str | None = None
     """Why it cannot run."""
     share: int = 0
@@ -106,6 +108,7 @@ def tuned_cell(name: str, seeds: int, share: int, rates: Sequence[float]) -> Cel
         technique=name,
         kind="tuned",
         seeds=seeds,
+        stochastic=True,
         share=share,
         piece=piece,
         learning_rates=tuple(rates[:n_tried]),

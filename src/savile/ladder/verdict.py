@@ -4,7 +4,9 @@ The highest score is compared with every other row, trivial baselines included. 
 is picked by looking at the scores, the difference to it is one of K (K - 1) / 2 that might have
 been picked: Holm's correction runs over all pairs. (Over the K - 1 pairs with the winner alone, 9
 to 17 % of worlds without any difference had a "significantly worse" row; see `bench/coverage.py`.)
-The tie set is every row that is not significantly worse; in it the cheapest is recommended.
+The tie set is every row that is not significantly worse: those that may be just as good, of which
+the cheapest is recommended; those with a far lower score whose seeds scatter too much to tell; and
+those of one seed, of which nothing can be told. The best row's interval counts that it was picked.
 
 Source: Holm 1979; exact McNemar and the paired bootstrap in `stats.py`.
 Cost: one resampling for all pairs; a comparison is then a subtraction of two vectors.
@@ -20,13 +22,16 @@ from typing import NamedTuple
 from savile.metrics.base import Metric
 from savile.stats import (
     ALPHA,
+    REPLICATES,
     Comparison,
     Interval,
     Measured,
     Resampled,
     difference,
+    difference_of_these,
     holm,
     limits,
+    limits_of_picked,
     resample,
     rows_needed,
     spread,
@@ -35,6 +40,7 @@ from savile.types import Verdict
 
 ENOUGH_ROWS = 30
 """Below this number of test rows no difference is claimed (`insufficient`)."""
+MORE_SEEDS = "set `seeds: 3`"
 TOO_MANY_ROWS = 1_000_000
 """Above this a number of further rows is not named."""
 
@@ -45,6 +51,8 @@ class Pair(NamedTuple):
     other: Resampled
     comparison: Comparison
     p_holm: float
+    one_seed: bool = False
+    """Whether chance was drawn only once on either side: the comparison tells nothing."""
 
     @property
     def worse(self) -> bool:
@@ -59,6 +67,9 @@ class Standing:
     metric: Metric
     best: Resampled
     interval: Interval
+    """Of the best technique, wider below because it was picked as the best of `candidates`."""
+    candidates: int
+    """Rows that might have been picked."""
     pairs: tuple[Pair, ...]
     undecided: int
     """Pairs of the whole board without a significant difference."""
@@ -70,8 +81,37 @@ class Standing:
 
     @property
     def tied(self) -> tuple[Pair, ...]:
-        """Techniques that are not significantly worse than the best."""
+        """Techniques that are not significantly worse than the best; the real ties first."""
+        return (*self.close, *self.scattered, *self.untold)
+
+    @property
+    def close(self) -> tuple[Pair, ...]:
+        """Tied techniques that may be just as good as the best."""
+        return tuple(p for p in self._not_worse if not p.one_seed and not self._far(p))
+
+    @property
+    def scattered(self) -> tuple[Pair, ...]:
+        """Tied techniques of far lower scores: only the scatter of seeds keeps them in the race."""
+        return tuple(p for p in self._not_worse if not p.one_seed and self._far(p))
+
+    @property
+    def untold(self) -> tuple[Pair, ...]:
+        """Techniques of which one seed cannot tell whether they are worse."""
+        return tuple(p for p in self._not_worse if p.one_seed)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the best technique stands alone, above the baselines, and not by one seed."""
+        beaten = self.baseline is not None or self.best.measured.kind == "baseline"
+        return not (beaten or self.tied or self.best.measured.one_seed) and self.enough
+
+    @property
+    def _not_worse(self) -> tuple[Pair, ...]:
         return tuple(pair for pair in self.rivals if not (pair.worse and self.enough))
+
+    def _far(self, pair: Pair) -> bool:
+        seeds = len(self.best.scores) > 1 or len(pair.other.scores) > 1
+        return seeds and pair.other.score < limits(self.best).low
 
     @property
     def rivals(self) -> tuple[Pair, ...]:
@@ -80,9 +120,12 @@ class Standing:
 
     @property
     def baseline(self) -> Pair | None:
-        """The best baseline, unless the best technique is significantly better."""
-        pairs = [pair for pair in self.pairs if pair.other.measured.kind == "baseline"]
-        return pairs[0] if pairs and not pairs[0].worse else None
+        """The best baseline, unless the best technique, or its only seed, is clearly better."""
+        first = next((p for p in self.pairs if p.other.measured.kind == "baseline"), None)
+        if first is None or first.worse:
+            return None
+        own = difference_of_these(self.best, first.other)
+        return None if first.one_seed and own.difference > 0 and own.p < ALPHA else first
 
     def show(self, score: float) -> str:
         """Return a score as people of the metric write it."""
@@ -119,39 +162,52 @@ def verdict(
         winner=None if beaten else standing.best.measured.name,
         tied_with=tied,
         text="\n".join(lines),
-        decided=not beaten and not tied and standing.enough,
+        decided=standing.decided,
         more_rows=more,
         comparisons=tuple(_row(standing.best, pair) for pair in standing.pairs),
     )
 
 
-def stand(measured: Sequence[Measured], metric: Metric, seed: int) -> Standing:
-    """Compare all pairs, correct by Holm, and keep those with the best technique."""
-    every = sorted(resample(measured, metric, seed), key=lambda r: -r.score)
+def stand(
+    measured: Sequence[Measured], metric: Metric, seed: int, replicates: int = REPLICATES
+) -> Standing:
+    """Compare all pairs, correct by Holm, and keep those with the best technique.
+
+    Pairs of which one seed tells nothing are no tests, so the others need not pay for them.
+    """
+    every = sorted(resample(measured, metric, seed, replicates), key=lambda r: -r.score)
     techniques = [r for r in every if r.measured.kind != "baseline"]
-    best = techniques[0] if techniques else every[0]
+    best, candidates = (techniques or every)[0], len(techniques or every)
     both = list(combinations(every, 2))
     found = [difference(a, b) for a, b in both]
-    adjusted = holm([c.p for c in found])
+    luck = [a.measured.one_seed or b.measured.one_seed for a, b in both]
+    adjusted = _adjusted(found, luck)
     pairs = []
-    for (a, b), c, p in zip(both, found, adjusted, strict=True):
+    for (a, b), c, p, one_seed in zip(both, found, adjusted, luck, strict=True):
         if a is best:
-            pairs.append(Pair(b, c, p))
+            pairs.append(Pair(b, c, p, one_seed))
         elif b is best:
-            pairs.append(Pair(a, Comparison(-c.difference, -c.high, -c.low, c.p), p))
+            turned = Comparison(-c.difference, -c.high, -c.low, c.p)
+            pairs.append(Pair(a, turned, p, one_seed))
     pairs.sort(key=lambda pair: -pair.other.score)
     return Standing(
         metric=metric,
         best=best,
-        interval=limits(best),
+        interval=limits_of_picked(best, candidates),
+        candidates=candidates,
         pairs=tuple(pairs),
-        undecided=sum(p >= ALPHA for p in adjusted),
+        undecided=sum(p >= ALPHA and not one for p, one in zip(adjusted, luck, strict=True)),
     )
+
+
+def _adjusted(found: Sequence[Comparison], luck: Sequence[bool]) -> list[float]:
+    tested = iter(holm([c.p for c, one_seed in zip(found, luck, strict=True) if not one_seed]))
+    return [1.0 if one_seed else next(tested) for one_seed in luck]
 
 
 def more_rows(standing: Standing) -> int | None:
     """Return about how many more rows would separate the best technique from the next tied one."""
-    if not standing.tied:
+    if not standing.tied or standing.tied[0].one_seed:
         return None
     rival = standing.tied[0]
     noise = spread(standing.best, rival.other)
@@ -184,13 +240,16 @@ def headline(standing: Standing) -> str:
             f"({show(other.other.score)}). The best of them, {name}, scored {score}: "
             f"{_gap(standing, other)}."
         )
-    if standing.tied:
-        names = _listed([pair.other.measured.name for pair in standing.tied])
-        return (
-            f"No single winner: {name} scored highest ({score}), but {names} may be just as good."
-        )
     if not standing.rivals:
         return f"{name} scored {score}. It had no other technique to beat."
+    if best.measured.one_seed:
+        return (
+            f"Not decided: {name} scored highest ({score}), but with one seed; one seed cannot "
+            f"tell whether it is better or was lucky ({MORE_SEEDS})."
+        )
+    if standing.tied:
+        opening = "No single winner" if standing.close else "Not decided"
+        return f"{opening}: {name} scored highest ({score}), but {_doubts(standing)[0]}."
     second = standing.rivals[0]
     return (
         f"{name} wins with {score}: {_gap(standing, second)} against the next best, "
@@ -202,41 +261,75 @@ def tie(standing: Standing, more: int | None, costs: Mapping[str, float]) -> lis
     """Return what to do about a tie: the cheapest of the tied, and what would decide."""
     if not standing.tied or standing.baseline is not None or not standing.enough:
         return []
-    name, rival = standing.best.measured.name, standing.tied[0]
-    other = rival.other.measured.name
-    lines = []
-    names = [name, *(pair.other.measured.name for pair in standing.tied)]
+    if standing.best.measured.one_seed:
+        return []
+    lines, name = [], standing.best.measured.name
+    names = [name, *(pair.other.measured.name for pair in standing.close)]
     priced = [n for n in names if n in costs]
     if len(priced) > 1:
         cheapest = min(priced, key=lambda n: costs[n])
         lines.append(f"While they are tied, take {cheapest}: it is the cheapest of them.")
+    if not standing.tied[0].one_seed:
+        lines.append(_what_would_tell(standing, standing.tied[0], more))
+    return [*lines, *(f"Also not decided: {doubt}." for doubt in _doubts(standing)[1:])]
+
+
+def _what_would_tell(standing: Standing, rival: Pair, more: int | None) -> str:
+    name, other = standing.best.measured.name, rival.other.measured.name
     if more is not None:
-        lines.append(
+        return (
             f"Not decided: about {_count(more, 'more test row')} (same difference, 80 % power) "
             f"would separate {name} from {other}; now it is {_gap(standing, rival)}."
         )
-    elif rival.comparison.difference <= 0:
-        lines.append(f"Not decided: {name} and {other} have the same score on this test.")
-    elif len(standing.best.scores) > 1 or len(rival.other.scores) > 1:
-        lines.append(
+    if rival.comparison.difference <= 0:
+        return f"Not decided: {name} and {other} have the same score on this test."
+    if len(standing.best.scores) > 1 or len(rival.other.scores) > 1:
+        return (
             f"Not decided: {_gap(standing, rival)} between {name} and {other} is within the noise "
             "of the seeds; more test rows alone would not separate them, more seeds might."
         )
-    else:
-        lines.append(
-            f"Not decided: {name} and {other} are so close that more than "
-            f"{TOO_MANY_ROWS:,} test rows would be needed."
+    return (
+        f"Not decided: {name} and {other} are so close that more than "
+        f"{TOO_MANY_ROWS:,} test rows would be needed."
+    )
+
+
+def _doubts(standing: Standing) -> list[str]:
+    """Return why techniques are not called worse than the best: clauses, real ties first."""
+    close = [pair.other.measured.name for pair in standing.close]
+    untold = [pair.other.measured.name for pair in standing.untold]
+    found = [f"{_listed(close)} may be just as good"] if close else []
+    if standing.scattered:
+        names = _listed([_with_seeds(standing, pair.other) for pair in standing.scattered])
+        verb = "is" if len(standing.scattered) == 1 else "are"
+        found.append(f"the seeds scatter too much to tell whether {names} {verb} worse")
+    if untold:
+        verb = "was" if len(untold) == 1 else "were"
+        found.append(
+            f"{_listed(untold)} {verb} measured with one seed, which cannot tell skill from luck "
+            f"({MORE_SEEDS})"
         )
-    return lines
+    return found
+
+
+def _with_seeds(standing: Standing, one: Resampled) -> str:
+    name, show = one.measured.name, standing.show
+    if len(one.scores) == 1:
+        return f"{name} ({show(one.score)})"
+    low, high = show(float(one.scores.min())), show(float(one.scores.max()))
+    return f"{name} ({show(one.score)}, its seeds {low} to {high})"
 
 
 def certainty(standing: Standing, goal: float | None) -> list[str]:
     """Return how sure the best score is: its interval, the goal, the seeds."""
     best, show, interval = standing.best, standing.show, standing.interval
     name, between = best.measured.name, f"{show(interval.low)} to {show(interval.high)}"
+    rows = _count(best.n, "test row")
+    if standing.candidates > 1:
+        rows += f"; the lower end allows for picking the best of {standing.candidates} on them"
+    seed = "this one seed of " if best.measured.one_seed else ""
     lines = [
-        f"On new rows of the same kind {name} would score {between} "
-        f"(95 % interval, {_count(best.n, 'test row')})."
+        f"On new rows of the same kind {seed}{name} would score {between} (95 % interval, {rows})."
     ]
     if goal is not None:
         lines.append(_goal(standing, goal))
@@ -246,8 +339,11 @@ def certainty(standing: Standing, goal: float | None) -> list[str]:
             f"Its {len(best.scores)} seeds scored {show(low)} to {show(high)}; "
             "the interval includes that."
         )
-    elif best.measured.kind == "tuned":
-        lines.append("One seed: how much another seed would change the score was not measured.")
+    elif best.measured.one_seed:
+        lines.append(
+            "One seed: how much another seed would change the score was not measured; "
+            f"{MORE_SEEDS}."
+        )
     return lines
 
 
@@ -269,6 +365,8 @@ def _goal(standing: Standing, goal: float) -> str:
 
 def _gap(standing: Standing, pair: Pair) -> str:
     c, show = pair.comparison, standing.show
+    if pair.one_seed:
+        return f"a difference of {show(c.difference)}, by one seed"
     p = "p < 0.001" if pair.p_holm < 0.001 else f"p = {pair.p_holm:.3f}"
     return (
         f"a difference of {show(c.difference)} (95 % interval {show(c.low)} to {show(c.high)}, {p})"

@@ -218,8 +218,9 @@ class Spec(Section):
     """`auto`, or the list of techniques to compare."""
     seed: Annotated[int, Field(ge=0, lt=1 << 64), WHOLE] = 0
     """Seed of everything random."""
-    seeds: Annotated[int, Field(ge=1, le=100), WHOLE] = 1
-    """How many seeds each random technique is measured with."""
+    seeds: Annotated[int, Field(ge=1, le=100), WHOLE] = 3
+    """How many seeds each technique of chance is measured with; with 1 nothing is decided about
+    techniques that are tuned or draw demonstrations."""
     compute: ComputeSection = ComputeSection()
     """Where the model runs."""
 
