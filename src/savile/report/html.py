@@ -240,8 +240,9 @@ def _reproduce(board: Board) -> str:
     return (
         "<h2>Settings, and how to get this again</h2>"
         "<p>The run folder beside this file holds the resolved spec, the hashes of data and base model, "
-        "and every trial. The same spec on the same machine and versions gives the same board:</p>"
-        f"<pre>savile run task.yaml</pre>{''.join(blocks)}{about}"
+        "and every trial. The same spec, with the same <code>--set</code>, <code>--only</code> and "
+        "<code>--skip</code>, on the same machine and versions gives the same board.</p>"
+        f"{''.join(blocks)}{about}"
         "<footer>Written by Savile from board.json; no number here was typed by hand.</footer>"
     )
 

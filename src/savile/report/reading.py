@@ -145,6 +145,10 @@ class Board:
         parts = [f"{self.metric} on {count(n)} test rows", f"base {self.text('base')}"]
         if seeds:
             parts.append("1 seed" if seeds == 1 else f"{count(seeds)} seeds")
+        budget = self.document.get("budget")
+        shown = number(budget.get("train_examples")) if isinstance(budget, Mapping) else None
+        if shown:
+            parts.append(f"budget {count(shown)} training examples a technique")
         return " · ".join(parts)
 
     @property
