@@ -22,7 +22,7 @@ from functools import partial
 import numpy as np
 from scipy.stats import norm
 
-from savile.ladder.verdict import stand
+from savile.ladder.standing import stand
 from savile.metrics.accuracy import Accuracy
 from savile.metrics.base import Array, Metric
 from savile.metrics.bleu import Bleu

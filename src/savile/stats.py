@@ -1,5 +1,4 @@
-"""How sure a score and a difference are: intervals, paired comparisons, Holm's correction, sample
-sizes.
+"""How sure a score and a difference are: intervals, paired comparisons, sample sizes.
 
 A score has two sources of noise: which rows are in the test set, and which seed a technique was
 tuned with. With m_k the score of seed k of K, and m their mean:
@@ -14,19 +13,15 @@ Limits lie sqrt(z^2 V_rows + t^2 V_seeds) away, t with K - 1 degrees of freedom 
 for), on Wilson's scale with p (1 - p) / Var(m) rows; for a right-or-wrong metric and one seed that
 is Wilson's own interval. Comparisons are paired by row: McNemar's exact test (right or wrong, one
 seed each), else Student's t of the difference with Satterthwaite's degrees of freedom and the
-variance above plus one row won and one lost (Bonett and Price). One seed of a technique of chance
-has no variance of seeds to speak of, so it is not compared: any difference may be luck.
+variance above plus one row won and one lost (Bonett and Price). One seed of chance is not compared.
 
-A row that was picked because it scored highest of several flatters itself. Its lower limit takes
-the normal quantile at alpha / (number that might have been picked) and the careful variance of
-seeds that comparisons use; being picked does not lower a score, so the upper limit stays.
+A row picked for its high score flatters itself: its lower limit takes the quantile at alpha / (how
+many might be picked) and the careful variance of seeds of comparisons; the upper limit stays.
 
 Source: Wilson 1927; McNemar 1947; Satterthwaite 1946; Holm 1979; Zou and Donner 2008 (limits in
 quadrature); Bonett and Price 2012 (paired difference); Koehn 2004, ACL W04-3250 (paired
-bootstrap). What differs: the variance of seeds is added to a bootstrap over rows; resampling five
-seeds would be too narrow by sqrt(4/5) and far from normal.
-Cost: one matrix product [replicates, N] x [N, S] a seed. `bench/coverage.py` measures the
-coverage.
+bootstrap). What differs: the variance of seeds is added; resampled, five seeds are too narrow.
+Cost: one matrix product [replicates, N] x [N, S] a seed. See `bench/coverage.py`.
 """
 
 from __future__ import annotations
@@ -107,7 +102,7 @@ class Spread(NamedTuple):
         are wide enough as they are (`bench/coverage.py`).
         """
         z = _normal_quantile(1 - (1 - confidence) / candidates)
-        t = _t_quantile(confidence, self.freedom)
+        t = float(distributions.t.isf((1 - confidence) / 2, self.freedom))
         return (
             math.sqrt((self.rows * z**2 + self.seeds * t**2) / self.total) if self.total > 0 else z
         )
@@ -151,16 +146,6 @@ def interval(
     Example: 8 right of 10 -> Interval(0.8, 0.490, 0.943).
     """
     return limits(resample([measured], metric, seed)[0], confidence)
-
-
-def intervals(measured: Sequence[Measured], metric: Metric, seed: int = 0) -> list[Interval]:
-    """Return every technique's `interval`; the rows are resampled only once."""
-    return [limits(one) for one in resample(measured, metric, seed)]
-
-
-def compare(a: Measured, b: Measured, metric: Metric, seed: int = 0) -> Comparison:
-    """Return the difference `a` minus `b` on the same rows, with 95 % limits and p-value."""
-    return difference(*resample([a, b], metric, seed))
 
 
 def resample(
@@ -241,7 +226,7 @@ def difference_of_these(a: Resampled, b: Resampled) -> Comparison:
     error = math.sqrt(noise.total)
     parts = noise.rows**2 / max(a.n - 1, 1) + noise.seeds**2 / noise.freedom
     freedom = max(1.0, noise.total**2 / parts)
-    half = _t_quantile(1 - ALPHA, freedom) * error
+    half = float(distributions.t.isf(ALPHA / 2, freedom)) * error
     p = float(2 * distributions.t.sf(abs(gap) / error, freedom))
     return Comparison(gap, max(-a.top, gap - half), min(a.top, gap + half), p)
 
@@ -331,7 +316,3 @@ def _bonett_price(won: int, lost: int, n: int) -> tuple[float, float]:
 
 def _normal_quantile(confidence: float) -> float:
     return float(distributions.norm.isf((1 - confidence) / 2))
-
-
-def _t_quantile(confidence: float, freedom: float) -> float:
-    return float(distributions.t.isf((1 - confidence) / 2, freedom))
