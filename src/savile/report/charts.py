@@ -119,7 +119,7 @@ def quality_cost(rows: Sequence[Row], cost: str, title: str, show: Show) -> str 
     for tick in across.ticks:
         x = across.at(tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="16" y2="{height - 48}"/>')
-        parts.append(_text(x, height - 30, show(tick), "soft", "middle"))
+        parts.append(_text(x, height - 30, _tick(tick), "soft", "middle"))
     for tick in up.ticks:
         y = up.at(tick)
         parts.append(f'<line class="grid" x1="58" x2="{width - 20}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -156,9 +156,13 @@ def labeled(points: Sequence[tuple[float, float, Row]], values: Sequence[str]) -
             inside = box[0] >= 60 and box[2] <= 556 and box[1] >= 4 and box[3] <= 334
             if inside and not any(_overlap(box, other) for other in taken if other != _dot(x, y)):
                 taken.append(box)
-                found.append(_text(at_x, at_y, name, "", anchor))
+                found.append(_text(at_x, at_y, name, "halo", anchor))
                 break
     return found
+
+
+def _tick(value: float) -> str:
+    return reading.count(value) if value >= 1000 else f"{value:g}"
 
 
 def shortened(name: str) -> str:

@@ -18,7 +18,7 @@ from savile.report.reading import MISSING, Board, Row
 COSTS: tuple[tuple[str, str, charts.Show], ...] = (
     ("latency_p50_seconds", "seconds of one request (p50)", reading.seconds),
     ("seconds", "seconds to search, train and test", reading.seconds),
-    ("usd_per_1000", "USD for 1,000 requests", reading.usd),
+    ("usd_per_1000", "USD per 1,000 requests", reading.usd),
     ("trainable_parameters", "trainable parameters", reading.count),
 )
 LEGEND = (

@@ -18,7 +18,7 @@ CSS: Final = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",
 Roboto,"Noto Sans",sans-serif;font-variant-numeric:tabular-nums}
-main{max-width:72rem;margin:0 auto;padding:2.5rem 1.5rem 4rem}
+main{max-width:80rem;margin:0 auto;padding:2.5rem 1.5rem 4rem}
 h1{font-size:2rem;line-height:1.2;margin:0;letter-spacing:-.02em;overflow-wrap:anywhere}
 h2{font-size:1.25rem;margin:3rem 0 .25rem;letter-spacing:-.01em}
 p{margin:.4rem 0;max-width:48rem}
@@ -28,19 +28,18 @@ padding:1.25rem 1.5rem;margin:1.75rem 0}
 .verdict p{max-width:none}
 .verdict .lead{font-size:1.2rem;line-height:1.4;font-weight:600;margin:0 0 .6rem}
 .wide{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px;margin-top:.75rem}
-table{border-collapse:collapse;width:100%;font-size:.9rem}
+table{border-collapse:collapse;width:100%;font-size:.86rem}
 caption{text-align:left;padding:.75rem .9rem 0}
-th,td{padding:.5rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
+th,td{padding:.5rem .55rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
 tbody tr:last-child>*{border-bottom:0}
-thead th{color:var(--soft);font-weight:500;font-size:.8rem;vertical-align:bottom}
+thead th{color:var(--soft);font-weight:500;font-size:.78rem;line-height:1.25;vertical-align:bottom;white-space:normal}
 th[scope=row],.left{text-align:left}
 th[scope=row]{font-weight:500}
 .long{white-space:pre-wrap;overflow-wrap:anywhere;min-width:10rem;text-align:left;vertical-align:top}
 tr.lead th,tr.lead td{background:var(--tint)}
 tr.lead th[scope=row]{font-weight:700}
 tr.baseline{color:var(--soft)}
-td small{color:var(--soft);font-size:.8rem}
-thead button{all:unset;cursor:pointer;white-space:nowrap}
+thead button{all:unset;cursor:pointer}
 thead button:hover,thead button:focus-visible{color:var(--accent);text-decoration:underline}
 th[aria-sort=descending] button::after{content:" \\2193"}
 th[aria-sort=ascending] button::after{content:" \\2191"}
@@ -63,6 +62,7 @@ svg circle{stroke:var(--card);stroke-width:1.5}
 svg circle.prompt{fill:var(--prompt)}svg circle.tuned{fill:var(--tuned)}
 svg circle.baseline{fill:var(--baseline)}
 svg .lead{font-weight:700}
+svg .halo{paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
 details{border-top:1px solid var(--line);padding:.6rem 0}
 summary{cursor:pointer;font-weight:500}
 pre,code{font:.85rem/1.5 ui-monospace,"SF Mono",Menlo,Consolas,monospace}
