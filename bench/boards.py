@@ -63,7 +63,7 @@ def keep(document: dict[str, Any]) -> None:
     lines = [
         machine.line(),
         {"kind": "about", **{key: document[key] for key in about}},
-        *({"kind": "row", **row} for row in rows),
+        *({**row, "kind": "row", "technique_kind": row["kind"]} for row in rows),
     ]
     file = RESULTS / f"{today}-board-{document['task']}{suffix}.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
