@@ -21,8 +21,8 @@ WIDTH = 960
 RIGHT = 190
 LONGEST = 32
 """Characters of a technique's name in a picture."""
-PER_CHARACTER = 6.6
-"""Mean width of a character at 13 units, in SVG units; labels are kept apart by it."""
+PER_CHARACTER = 7.5
+"""Width that a character needs at 13 units, in SVG units; labels are kept apart by it."""
 Show = Callable[[float | None], str]
 
 

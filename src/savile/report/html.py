@@ -157,7 +157,8 @@ def _pictures(board: Board) -> str:
     return (
         "<h2>How sure the scores are</h2>"
         '<p class="soft">Dot: score; bar: 95 % interval; band: the interval of the highest score.</p>'
-        f"<figure>{plot}</figure>{costs if figures else ''}"
+        f'<figure class="plot">{plot}</figure>'
+        f"{costs if figures else ''}"
     )
 
 

@@ -50,6 +50,7 @@ th[aria-sort=ascending] button::after{content:" \\2191"}
 figure{margin:.75rem 0 0;padding:1rem;background:var(--card);border:1px solid var(--line);border-radius:8px}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1rem}
 svg{display:block;width:100%;height:auto;font-family:inherit}
+figure{overflow-x:auto}.plot svg{min-width:44rem}
 svg text{fill:var(--ink);font-size:13px}
 svg .soft{fill:var(--soft);font-size:12px}
 svg .grid{stroke:var(--line);stroke-width:1}
@@ -72,7 +73,7 @@ ul{padding-left:1.2rem;max-width:48rem}
 footer{margin-top:3.5rem;color:var(--soft);font-size:.85rem}
 @media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#ccc;--tint:#f1f5f4}
 main{padding:0;max-width:none}body{font-size:11px}table{font-size:8.5px}
-.wide,figure{overflow:visible;break-inside:avoid}th,td{padding:.25rem .3rem}
+.wide,figure{overflow:visible}.plot svg{min-width:0}.wide,figure{break-inside:avoid}th,td{padding:.25rem .3rem}
 details:not([open])>*{display:block}h2{break-after:avoid}}
 """
 
