@@ -28,19 +28,10 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(map(cell_len, lines)) <= width
 
 
-def test_at_100_columns_score_interval_labels_time_and_cost_are_seen() -> None:
+def test_at_100_columns_score_interval_labels_and_times_are_seen() -> None:
     shown = printed(document())
-    for part in (
-        "technique",
-        "labels",
-        "train",
-        "p50",
-        "$/1000",
-        "0.907 [0.873, 0.935]",
-        "6.9 min",
-    ):
+    for part in ("0.907 [0.873, 0.935]", "●", "1,400", "6.9 min", "21 ms"):
         assert part in shown
-    assert "●" in shown
 
 
 def test_narrow_terminals_lose_the_least_important_columns_first() -> None:
@@ -48,7 +39,7 @@ def test_narrow_terminals_lose_the_least_important_columns_first() -> None:
     assert "artifact" in widest
     assert "artifact" not in printed(document(), 120)
     assert "[0.873, 0.935]" in narrow
-    assert "p50" not in narrow
+    assert "21 ms" not in narrow
 
 
 def test_rows_rank_by_score_then_come_those_without_one_then_the_verdict() -> None:
