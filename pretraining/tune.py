@@ -1,4 +1,4 @@
-"""Three small tuners for the probe only: soft prompt, LoRA, full fine-tuning.
+"""Two small tuners for the probe only: LoRA and full fine-tuning.
 
 Savile's own techniques live in the package; these lines only check that the cases show a ladder.
 """
@@ -9,12 +9,12 @@ import random
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
+from peft import LoraConfig, TaskType, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 # method: (learning rate, steps)
-TUNERS = {"prompt_tuning": (0.03, 300), "lora": (0.005, 300), "full": (0.001, 300)}
+TUNERS = {"lora": (0.005, 300), "full": (0.001, 300)}
 Example = tuple[list[int], list[int]]  # ids of the prompt; ids of prompt and answer
 
 
@@ -26,9 +26,6 @@ def tune(folder: Path, method: str, examples: list[Example], seed: int) -> torch
         config = LoraConfig(
             task_type=TaskType.CAUSAL_LM, r=8, lora_alpha=16, target_modules="all-linear"
         )
-        model = get_peft_model(model, config)
-    elif method == "prompt_tuning":
-        config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=24)
         model = get_peft_model(model, config)
     rate, steps = TUNERS[method]
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -49,4 +46,4 @@ def tune(folder: Path, method: str, examples: list[Example], seed: int) -> torch
             group["lr"] = rate * (1 - step / steps) * min(1.0, (step + 1) / 20)
         optimizer.step()
         optimizer.zero_grad()
-    return model.eval()
+    return model.merge_and_unload().eval() if method == "lora" else model.eval()

@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 MISSING = "\N{EN DASH}"
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 JOINERS = frozenset("\u200c\u200d")
 """Format characters that scripts and emoji need."""
+LARGEST = 1e30
+"""A larger number is a damaged document, and differences of such numbers overflow."""
 
 
 def clean(value: object) -> str:
@@ -37,11 +39,11 @@ def line(value: object) -> str:
 
 
 def number(value: object) -> float | None:
-    """Return a finite number, else None."""
+    """Return a number of a size that can be measured, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        return float(value) if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) and abs(value) <= LARGEST else None
     except OverflowError:
         return None
 
@@ -103,7 +105,7 @@ class Board:
 
     document: Mapping[str, Any]
     rows: tuple[Row, ...]
-    """Rows with a score, best first."""
+    """Rows with a score, best first; of equal ones the winner and its tied first."""
     others: tuple[Row, ...]
     """Rows without one."""
 
@@ -168,10 +170,15 @@ class Board:
 def read(document: Mapping[str, Any]) -> Board:
     """Return the document in a shape that reports can rely on."""
     rows = [Row(values=mapping(row)) for row in sequence(document.get("board"))]
-    scored = sorted((r for r in rows if r.scored), key=lambda r: -(r["score"] or 0.0))
-    return Board(
-        document=document, rows=tuple(scored), others=tuple(r for r in rows if not r.scored)
-    )
+    others = tuple(r for r in rows if not r.scored)
+    board = Board(document=document, rows=tuple(r for r in rows if r.scored), others=others)
+    leading = board.leading
+
+    def rank(row: Row) -> tuple[float, int]:
+        place = leading.index(row.name) if row.name in leading else len(leading)
+        return -(row["score"] or 0.0), place
+
+    return replace(board, rows=tuple(sorted(board.rows, key=rank)))
 
 
 def score(value: float | None, top: float = 1.0) -> str:

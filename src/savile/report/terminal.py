@@ -2,15 +2,17 @@
 
 Text from data and models is printed as text (no markup, control characters escaped). Columns that
 do not fit are dropped, the least important first; without color or Unicode the same board is
-printed plainly (rich honors NO_COLOR and pipes).
+printed plainly (rich honors NO_COLOR and pipes), so nothing is told by color alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -22,7 +24,10 @@ from savile.report.reading import MISSING, Board, Row
 WHISKER = 15
 """Characters of the interval's picture."""
 NAME = 34
-"""Longest technique name shown whole."""
+"""Longest technique name shown whole, in characters of the terminal."""
+SHORTEST = 12
+"""Characters that a name keeps however narrow the terminal is."""
+METRIC = 24
 STYLES = {"baseline": "dim", "prompt": "", "tuned": ""}
 
 
@@ -39,7 +44,7 @@ class Column:
     @property
     def width(self) -> int:
         """Characters of the widest cell."""
-        return max(Text(text).cell_len for text in (self.head, *self.cells))
+        return max(cell_len(text) for text in (self.head, *self.cells))
 
 
 def render(document: Mapping[str, Any], console: Console) -> None:
@@ -50,7 +55,8 @@ def render(document: Mapping[str, Any], console: Console) -> None:
         shown = Text(text) if isinstance(text, str) else text
         if plain:
             shown = Text(_ascii(shown.plain), style=shown.style)
-        console.print(Padding(shown, (0, 0, 0, indent)), highlight=False)
+        padded = Padding(shown, (0, 0, 0, indent), expand=False) if indent else shown
+        console.print(padded, highlight=False)
 
     console.print()
     say(Text(board.text("task"), style="bold"))
@@ -58,8 +64,11 @@ def render(document: Mapping[str, Any], console: Console) -> None:
     console.print()
     if board.rows:
         console.print(_table(board, console.width, plain), highlight=False)
+    if any(row.name in board.leading for row in board.rows):
+        tied = " and what is tied with it" if len(board.leading) > 1 else ""
+        say(Text(f"* the highest score{tied}", style="dim"))
     for row in board.others:
-        say(Text(f"{row.name} {_why(row)}", style="dim"), indent=1)
+        say(Text(f"{row.name} {_why(row)}", style="dim"), indent=2)
     console.print()
     headline, *rest = board.verdict_lines
     say(Text(headline, style="bold"))
@@ -70,15 +79,21 @@ def render(document: Mapping[str, Any], console: Console) -> None:
 
 
 def _table(board: Board, width: int, plain: bool) -> Table:
-    columns = fitting(_columns(board), width)
+    columns = _columns(board)
+    if plain:
+        columns = [
+            replace(c, head=_ascii(c.head), cells=tuple(map(_ascii, c.cells))) for c in columns
+        ]
+    name, *rest = fitting(columns, width)
+    room = max(SHORTEST, width - sum(c.width + 2 for c in rest))
+    cut = tuple(_cut(cell, room, "~" if plain else "…") for cell in name.cells)
+    columns = [replace(name, cells=cut), *rest]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
-        head = _ascii(column.head) if plain else column.head
-        table.add_column(Text(head), justify=column.justify, no_wrap=True, overflow="ellipsis")
+        table.add_column(Text(column.head), justify=column.justify, no_wrap=True, overflow="crop")
     for index, row in enumerate(board.rows):
         style = "bold" if row.name in board.leading else STYLES[row.kind]
-        cells = [column.cells[index] for column in columns]
-        table.add_row(*(Text(_ascii(c) if plain else c, style=style) for c in cells))
+        table.add_row(*(Text(column.cells[index], style=style) for column in columns))
     return table
 
 
@@ -112,13 +127,13 @@ def _columns(board: Board) -> list[Column]:
     )
     axis = f"{reading.score(low, top)} to {reading.score(low + span, top)}"
     found = [
-        Column(head="technique", cells=cells(_name), drop=0, justify="left"),
-        Column(head=f"{board.metric} [95 %]", cells=between, drop=0),
+        Column(head="  technique", cells=cells(partial(_name, board)), drop=0, justify="left"),
+        Column(head=f"{_cut(board.metric, METRIC)} [95 %]", cells=between, drop=0),
         Column(head=axis, cells=pictures, drop=10, justify="left"),
         Column(head="labels", cells=plain("labels_used", reading.count), drop=8),
         Column(head="trainable", cells=cells(_trainable), drop=5),
         Column(head="train", cells=cells(_training), drop=7),
-        Column(head="p50", cells=plain("latency_p50_seconds", reading.seconds), drop=9),
+        Column(head="request", cells=plain("latency_p50_seconds", reading.seconds), drop=9),
         Column(head="prompt", cells=cells(_tokens), drop=3),
         Column(head="memory", cells=plain("peak_bytes", reading.size), drop=2),
         Column(head="artifact", cells=plain("artifact_bytes", reading.size), drop=1),
@@ -127,7 +142,7 @@ def _columns(board: Board) -> list[Column]:
         cost = plain("usd_per_1000", reading.usd)
         found.append(Column(head="$/1000", cells=cost, drop=6))
     if any(row["usd_once"] is not None for row in rows):
-        found.append(Column(head="once", cells=plain("usd_once", reading.usd), drop=4))
+        found.append(Column(head="$ once", cells=plain("usd_once", reading.usd), drop=4))
     return found
 
 
@@ -141,8 +156,13 @@ def _at(row: Row, low: float, span: float) -> float:
     return ((row["score"] or 0.0) - low) / span
 
 
-def _name(row: Row) -> str:
-    return row.name if len(row.name) <= NAME else f"{row.name[: NAME - 1]}…"
+def _name(board: Board, row: Row) -> str:
+    mark = "*" if row.name in board.leading else " "
+    return f"{mark} {_cut(row.name, NAME)}{' (baseline)' if row.kind == 'baseline' else ''}"
+
+
+def _cut(text: str, room: int, sign: str = "…") -> str:
+    return text if cell_len(text) <= room else set_cell_size(text, room - 1).rstrip() + sign
 
 
 def _trainable(row: Row) -> str:
