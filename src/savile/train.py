@@ -170,7 +170,9 @@ class _Loop:
                 )
             )
         self.dev_rows = encode(job.lm, job.frame, job.dev)
-        self.masters = _Masters(list(attached.parameters().values()))
+        named = attached.parameters()
+        self.masters = _Masters(list(named.values()))
+        self.factors = [attached.rate_factor(name) for name in named]
         self.step = self.examples = self.tokens = 0
         self.work = Work()
         self.evaluation_flops = 0.0
@@ -187,9 +189,13 @@ class _Loop:
         return math.isfinite(self.best[1])
 
     def _optimizer(self) -> None:
-        self.optimizer = torch.optim.AdamW(
-            self.masters.tensors, lr=0.0, weight_decay=self.job.plan.weight_decay, fused=True
-        )
+        both = list(zip(self.factors, self.masters.tensors, strict=True))
+        groups = [
+            {"params": [tensor for own, tensor in both if own == factor], "factor": factor}
+            for factor in sorted(set(self.factors))
+        ]
+        decay = self.job.plan.weight_decay
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=decay, fused=True)
 
     def run(self) -> None:
         plan, job = self.job.plan, self.job
@@ -234,7 +240,7 @@ class _Loop:
         good = bool(torch.isfinite(norm)) and math.isfinite(loss)
         if good:
             for group in self.optimizer.param_groups:
-                group["lr"] = self.job.plan.rate(self.step) * self.slowdown
+                group["lr"] = self.job.plan.rate(self.step) * self.slowdown * group["factor"]
             self.optimizer.step()
             self.masters.spread()
         self.optimizer.zero_grad()

@@ -65,6 +65,20 @@ class Attached(ABC):
         for name, tensor in state.items():
             own[name].copy_(tensor)
 
+    def rate_factor(self, name: str) -> float:
+        """Return by how much a parameter's learning rate differs from the plan's."""
+        return 1.0
+
+    @contextlib.contextmanager
+    def at(self, state: Mapping[str, Tensor]) -> Iterator[None]:
+        """Compute with another state inside the context: a reference policy, a reward model."""
+        own = self.state()
+        self.load(state)
+        try:
+            yield
+        finally:
+            self.load(own)
+
     @contextlib.contextmanager
     @abstractmethod
     def disabled(self) -> Iterator[None]:
@@ -107,6 +121,8 @@ class Delta(ABC):
     gives: ClassVar[tuple[str, ...]] = ("parameters",)
     starts_as_base: ClassVar[bool] = True
     """Whether the model computes as the base does until the first step."""
+    in_auto: ClassVar[bool] = True
+    """Whether `ladder: auto` measures it; variants of another delta are asked for by name."""
 
     learning_rate: float | None
     """Peak learning rate; None starts the search from `default_rate`."""

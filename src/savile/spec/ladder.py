@@ -253,13 +253,14 @@ def reason(needs: frozenset[str], gives: frozenset[str]) -> str | None:
 
 
 def auto(gives: frozenset[str], n_train: int | None) -> list[Any]:
-    """Return the ladder written by `auto`: from a bare prompt to every delta that exists.
+    """Return the ladder written by `auto`: from a bare prompt to the deltas.
 
     Args:
         gives: what the data give (`pairs`, `rationales`, `system`, `labels`).
         n_train: train rows, None when not known yet.
     """
-    deltas = list(registry.parts("deltas"))
+    known = registry.parts("deltas")
+    deltas = [name for name, part in known.items() if part.facts.get("in_auto", True)]
     items: list[Any] = ["zero_shot", "one_shot"]
     items += [{"few_shot": {"k": k}} for k in (8, 16) if _enough(k, n_train)]
     if "system" in gives:
