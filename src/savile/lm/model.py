@@ -62,11 +62,15 @@ class LM:
         self.sites = Sites(model)
         self.root: Tensor | None = None
         """Virtual token vectors [n, D] before every tree, set by a delta."""
+        self.heads: dict[str, nn.Module] = {}
+        """Heads over the hidden states (reward, value) while an objective trains or uses them."""
         self.work = Work()
         self.amp: torch.dtype | None = None
         """Type of autocast in training; None computes in the weights' own type."""
         self.uses_tree = False
         self._plain = model.config._attn_implementation
+        self._seen: Tensor | None = None
+        self._head.register_forward_pre_hook(self._see)
         self._probe()
 
     @property
@@ -156,7 +160,20 @@ class LM:
         layout = layout or plan(tree, self.device, self.root_tokens)
         ids = torch.from_numpy(tree.tokens).to(self.device)[None]
         where = torch.from_numpy(np.asarray(nodes)).to(self.device) + self.root_tokens
-        return self._forward(ids, layout.depth[None], {"tree": layout}, where)[0].float()
+        logits = self._forward(ids, layout.depth[None], {"tree": layout}, where)[0].float()
+        self._keep(0)
+        return logits
+
+    def logits_and_hidden(self, tree: Tree, nodes: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor]:
+        """Return next-token logits [S, V] and what the output head read, [S, D], at the nodes [S].
+
+        The hidden states are those of the last layer after its norm, float32: heads stand on them.
+        """
+        logits = self.logits(tree, nodes)
+        hidden, self._seen = self._seen, None
+        if hidden is None:
+            raise RuntimeError("the base's output head was not called")
+        return logits, hidden.float()
 
     def step(self, tokens: Tensor, store: Store) -> Tensor:
         """Return the next logits, float32 [A, E, V], after E new tokens [A, E] of each sequence."""
@@ -210,8 +227,15 @@ class LM:
         self.work.predictions += mask.size
         extra = {"attention_mask": torch.from_numpy(mask).to(self.device)}
         logits = self._forward(torch.from_numpy(ids).to(self.device), depth, extra, everywhere)
-        rows, columns = zip(*(place[int(node)] for node in nodes), strict=True)
-        return logits[list(rows), list(columns)].float()
+        rows, columns = map(list, zip(*(place[int(node)] for node in nodes), strict=True))
+        self._keep((rows, columns))
+        return logits[rows, columns].float()
+
+    def _see(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._seen = inputs[0]
+
+    def _keep(self, index: Any) -> None:
+        self._seen = None if self._seen is None else self._seen[index]
 
     def _probe(self) -> None:
         """Use the tree where it gives what separate sequences give."""
