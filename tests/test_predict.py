@@ -60,7 +60,7 @@ def naive(lm: LM, frame: Frame, example: Example) -> list[float]:
             completion = lm.encode_completion(label)
             vectors = lm.sites.embedding(torch.tensor([[*prompt, *completion]]))
             if lm.root is not None:
-                vectors = torch.cat([lm.root[None], vectors], 1)
+                vectors = torch.cat([lm.root.vectors()[None], vectors], 1)
             logits = lm.model(inputs_embeds=vectors).logits[0, -len(completion) - 1 : -1]
             rows = logits.log_softmax(-1)[range(len(completion)), completion]
             found.append(float(rows.sum()))

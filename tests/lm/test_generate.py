@@ -48,7 +48,7 @@ def theirs(lm: LM, prompt: list[int]) -> list[int]:
     with eager(lm), torch.no_grad():
         vectors = lm.sites.embedding(torch.tensor([prompt]))
         if lm.root is not None:
-            vectors = torch.cat([lm.root[None], vectors], 1)
+            vectors = torch.cat([lm.root.vectors()[None], vectors], 1)
         out = lm.model.generate(
             inputs_embeds=vectors,
             attention_mask=torch.ones(vectors.shape[:2], dtype=torch.long),

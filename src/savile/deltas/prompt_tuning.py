@@ -24,7 +24,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from savile.deltas.base import Attached, Delta, Peft, generator
-from savile.lm.model import LM
+from savile.lm.model import LM, Root
 
 KEY: Final = "prompt_embeddings"
 """PEFT's name of the trained vectors."""
@@ -72,7 +72,7 @@ class _Attached(Attached):
     def __init__(self, lm: LM, delta: PromptTuning, seed: int) -> None:
         super().__init__(lm)
         self.vectors = _start(lm, delta, seed).to(lm.device).requires_grad_()
-        lm.root = self.vectors
+        lm.root = Root(len(self.vectors), lambda: self.vectors)
 
     def parameters(self) -> dict[str, Tensor]:
         return {KEY: self.vectors}

@@ -9,9 +9,9 @@ batches with the same results (`uses_tree` is False, and its rows say so).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +42,15 @@ class Work:
     """Tokens the same work takes as separate sequences: what throughput counts."""
 
 
+class Root(NamedTuple):
+    """Virtual tokens before every sequence."""
+
+    tokens: int
+    """n, how many there are."""
+    vectors: Callable[[], Tensor]
+    """Returns them [n, D]; called once a forward pass, so that each pass has a graph of its own."""
+
+
 class LM:
     """A causal language model with its tokenizer, template and attachment sites."""
 
@@ -60,8 +69,8 @@ class LM:
         self.template = Template(tokenizer)
         self.name = name
         self.sites = Sites(model)
-        self.root: Tensor | None = None
-        """Virtual token vectors [n, D] before every tree, set by a delta."""
+        self.root: Root | None = None
+        """Virtual tokens before every tree, set by a delta."""
         self.heads: dict[str, nn.Module] = {}
         """Heads over the hidden states (reward, value) while an objective trains or uses them."""
         self.work = Work()
@@ -191,12 +200,12 @@ class LM:
     @property
     def root_tokens(self) -> int:
         """How many virtual tokens stand before every sequence."""
-        return 0 if self.root is None else len(self.root)
+        return 0 if self.root is None else self.root.tokens
 
     def _forward(self, ids: Tensor, depth: Tensor, extra: dict[str, Any], where: Tensor) -> Tensor:
         vectors = self.sites.embedding(ids)
         if self.root is not None:
-            root = self.root.to(vectors.dtype).expand(len(ids), -1, -1)
+            root = self.root.vectors().to(vectors.dtype).expand(len(ids), -1, -1)
             vectors = torch.cat([root, vectors], 1)
         out = self.model(
             inputs_embeds=vectors,
