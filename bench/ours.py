@@ -23,7 +23,8 @@ from savile.metrics.exact_match import ExactMatch
 from savile.objectives.base import Batch, TrainingData
 from savile.objectives.sft import SFT
 from savile.prompts.base import Frame
-from savile.train import Job, Plan, encode, train
+from savile.job import Job, Plan, encode
+from savile.train import train
 from savile.types import Example, Message
 
 SEED = 0

@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, final
 
@@ -15,15 +15,17 @@ from savile.deltas.base import Attached
 from savile.deltas.full import Full
 from savile.deltas.lora import LoRA
 from savile.errors import DataError
+from savile.job import Job, Plan, encode
 from savile.lm.model import LM
 from savile.lm.tree import Paths, build
 from savile.metrics.exact_match import ExactMatch
-from savile.objectives.base import Batch, Objective, TrainingData
+from savile.objectives.base import Batch, Encoded, Objective, TrainingData
 from savile.objectives.sft import SFT
 from savile.prompts.base import Frame
-from savile.train import Job, Plan, Trained, encode, mean_loss, train
+from savile.train import Trained, train
 from savile.types import Example
 from tests import tiny
+from tests.losses import mean_loss
 
 Spoil = Callable[[Tensor, int], Tensor]
 
@@ -37,8 +39,17 @@ class Spoiled(Objective):
     spoil: Spoil
     calls: list[int]
 
-    def batches(self, data: TrainingData, lm: LM, rng: random.Random) -> Iterator[Sequence[Batch]]:
-        return SFT().batches(data, lm, rng)
+    def items(self, lm: LM, data: TrainingData) -> Sequence[Encoded]:
+        return data.rows
+
+    def trees(self, items: Sequence[Encoded], tokens_per_tree: int) -> list[Batch]:
+        return SFT().trees(items, tokens_per_tree)
+
+    @torch.no_grad()
+    def judge(
+        self, lm: LM, data: TrainingData, items: Sequence[Encoded]
+    ) -> tuple[float | None, float]:
+        return SFT().judge(lm, data, items)
 
     def loss(self, lm: LM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         self.calls.append(len(self.calls))
@@ -74,7 +85,7 @@ def finite(attached: Attached) -> bool:
 
 def test_the_rate_rises_and_falls_in_straight_lines() -> None:
     plan = Plan(learning_rate=1.0, examples=100, batch_size=1, warmup=0.1)
-    rates = [plan.rate(step) for step in range(plan.steps)]
+    rates = [plan.schedule(step) for step in range(plan.steps)]
     assert plan.steps == 100
     assert rates[:10] == pytest.approx([(i + 1) / 11 for i in range(10)])
     assert rates[10] == 1.0
@@ -84,16 +95,15 @@ def test_the_rate_rises_and_falls_in_straight_lines() -> None:
 
 def test_without_warm_up_the_first_step_is_the_peak() -> None:
     plan = Plan(learning_rate=0.5, examples=40, batch_size=4, warmup=0.0)
-    assert [plan.rate(step) for step in range(10)] == pytest.approx(
-        [0.5 * (10 - i) / 10 for i in range(10)]
-    )
+    shares = [plan.schedule(step) for step in range(10)]
+    assert shares == pytest.approx([(10 - i) / 10 for i in range(10)])
 
 
 @pytest.mark.parametrize("examples", [0, 1, 8, 9])
 def test_there_is_always_one_step(examples: int) -> None:
     plan = Plan(learning_rate=0.5, examples=examples, batch_size=8)
     assert plan.steps == 1
-    assert 0 < plan.rate(0) <= 0.5
+    assert 0 < plan.schedule(0) <= 1
 
 
 def test_accumulation_gives_the_same_training(trained_lm: LM, eight: list[Example]) -> None:
@@ -200,10 +210,11 @@ def test_a_rate_beyond_all_measure_leaves_finite_weights(eight: list[Example]) -
 def test_a_dev_loss_that_is_never_finite_is_diverged(
     trained_lm: LM, eight: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("savile.train.mean_loss", lambda *_: math.nan)
+    monkeypatch.setattr(Spoiled, "judge", lambda *_: (None, math.nan))
+    spoiled = Spoiled(spoil=lambda loss, call: loss, calls=[])
     with LoRA(r=2).attach(trained_lm, 0) as attached:
         start = attached.state()
-        made = train(job(trained_lm, eight), attached)
+        made = train(job(trained_lm, eight, objective=spoiled), attached)
         assert equal(attached.state(), start)
     assert made.status == "diverged"
     assert made.dev_score is None

@@ -8,74 +8,28 @@ good state comes back and the learning rate is halved, at most `MAX_ROLLBACKS` t
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from savile.deltas.base import Attached
 from savile.errors import DataError, Problem
+from savile.job import Job, asked, compared, encode
 from savile.lm.model import LM, Work
+from savile.masters import Masters
 from savile.meter import Meter, Training, flops
-from savile.metrics.base import Metric
-from savile.objectives.base import Encoded, Objective, TrainingData
-from savile.objectives.sft import trees
+from savile.objectives.base import TrainingData
 from savile.predict import predict
-from savile.prompts.base import Frame
-from savile.types import Example
+from savile.types import Example, Preference
 
 MAX_ROLLBACKS: Final = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How long and how fast to train."""
-
-    learning_rate: float
-    """Peak learning rate."""
-    examples: int
-    """Example presentations (rows times passes)."""
-    batch_size: int = 16
-    """Examples of one optimizer step."""
-    warmup: float = 0.06
-    """Share of the steps over which the rate rises."""
-    evaluations: int = 4
-    """How often the dev rows are scored, the last step included."""
-    max_grad_norm: float = 1.0
-    weight_decay: float = 0.0
-    tokens_per_tree: int = 4096
-    """Most tokens of one forward pass; larger steps are accumulated."""
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps."""
-        return max(1, self.examples // self.batch_size)
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step counted from 0: linear up, then linear down to 0."""
-        rising = round(self.warmup * self.steps)
-        if step < rising:
-            return self.learning_rate * (step + 1) / (rising + 1)
-        return self.learning_rate * (self.steps - step) / max(1, self.steps - rising)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Everything one training needs; there is no test row in it, so none can leak."""
-
-    lm: LM
-    objective: Objective
-    frame: Frame
-    train: Sequence[Example]
-    dev: Sequence[Example]
-    metric: Metric
-    plan: Plan
-    seed: int
-    max_new_tokens: int = 128
 
 
 class Progress(NamedTuple):
@@ -103,6 +57,8 @@ class Trained(NamedTuple):
     seconds: float
     peak_bytes: int | None
     history: list[dict[str, Any]]
+    heads: dict[str, nn.Module]
+    """What the objective trained beside the delta, at the best state."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -112,7 +68,7 @@ def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None
     """Train what is attached and leave its best state by dev score in place."""
     loop = _Loop(job, attached, on_progress)
     kind = _kind(job.lm, attached)
-    with Meter(job.lm) as meter:
+    with Meter(job.lm) as meter, _carrying(job.lm, loop.heads):
         loop.run()
     return Trained(
         status="ok" if loop.diverged is None else "diverged",
@@ -122,30 +78,21 @@ def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None
         examples=loop.examples,
         steps=loop.step,
         tokens=loop.tokens,
-        flops=flops(job.lm, loop.work, kind) + loop.evaluation_flops,
+        flops=loop.flops(kind),
         seconds=meter.seconds,
         peak_bytes=meter.peak_bytes,
         history=loop.history,
+        heads=loop.heads,
     )
 
 
-def encode(lm: LM, frame: Frame, examples: Sequence[Example]) -> list[Encoded]:
-    """Return training rows as ids; rows shown as demonstrations are left out."""
-    shown = {(example.input, example.output) for example in frame.demonstrations}
-    return [
-        Encoded(lm.encode_prompt(frame.messages(row)), lm.encode_completion(frame.target(row)))
-        for row in examples
-        if (row.input, row.output) not in shown
-    ]
-
-
-@torch.no_grad()
-def mean_loss(lm: LM, rows: Sequence[Encoded], tokens_per_tree: int = 4096) -> float:
-    """Return the mean negative log-likelihood of the answers' tokens."""
-    total = 0.0
-    for batch in trees(rows, tokens_per_tree):
-        total -= batch.share * float(lm.logprobs(batch.tree).mean())
-    return total
+@contextlib.contextmanager
+def _carrying(lm: LM, heads: dict[str, nn.Module]) -> Iterator[None]:
+    lm.heads, before = {**lm.heads, **heads}, lm.heads
+    try:
+        yield
+    finally:
+        lm.heads = before
 
 
 class _Loop:
@@ -153,32 +100,29 @@ class _Loop:
 
     def __init__(self, job: Job, attached: Attached, on_progress: OnProgress | None) -> None:
         self.job, self.attached, self.on_progress = job, attached, on_progress
-        self.rows = encode(job.lm, job.frame, job.train)
-        if not job.dev:
-            raise DataError(
-                Problem(
-                    what="there is no dev row to choose the best state by",
-                    fix="Give data.dev, or a share of the rows (data.shares.dev).",
-                )
-            )
-        if not self.rows:
-            raise DataError(
-                Problem(
-                    what="no training row is left beside the demonstrations",
-                    found=f"{len(job.train)} rows, {len(job.frame.demonstrations)} shown",
-                    fix="Show fewer demonstrations or label more rows.",
-                )
-            )
-        self.dev_rows = encode(job.lm, job.frame, job.dev)
+        self.before = _work_since(job.lm, Work())
+        self.best_state = attached.state()
+        self.start = self.best_state if job.objective.uses_reference else {}
+        self.heads = _heads(job)
+        self.data = self._data(job.train, job.preferences)
+        self.dev = self._data(job.dev, job.dev_preferences)
+        self.items = job.objective.items(job.lm, self.data)
+        self.dev_items = job.objective.items(job.lm, self.dev)
+        _enough(job, self.items, self.dev_items)
         named = attached.parameters()
-        self.masters = _Masters(list(named.values()))
-        self.factors = [attached.rate_factor(name) for name in named]
+        owned = [p for head in self.heads.values() for p in head.parameters()]
+        self.masters = Masters([*named.values(), *owned])
+        self.peaks = [
+            *(job.plan.learning_rate * attached.rate_factor(name) for name in named),
+            *(job.objective.head_rate for _ in owned),
+        ]
         self.step = self.examples = self.tokens = 0
         self.work = Work()
-        self.evaluation_flops = 0.0
+        self.told: Counter[str] = Counter()
+        self.told_steps = 0
         self.slowdown, self.rollbacks = 1.0, 0
         self.best: tuple[float, float] = (float("-inf"), float("-inf"))
-        self.best_state = attached.state()
+        self.best_heads = {k: copy.deepcopy(v.state_dict()) for k, v in self.heads.items()}
         self.history: list[dict[str, Any]] = []
         self.diverged: str | None = None
         self._optimizer()
@@ -189,21 +133,19 @@ class _Loop:
         return math.isfinite(self.best[1])
 
     def _optimizer(self) -> None:
-        both = list(zip(self.factors, self.masters.tensors, strict=True))
+        both = list(zip(self.peaks, self.masters.tensors, strict=True))
         groups = [
-            {"params": [tensor for own, tensor in both if own == factor], "factor": factor}
-            for factor in sorted(set(self.factors))
+            {"params": [tensor for own, tensor in both if own == peak], "peak": peak}
+            for peak in sorted(set(self.peaks))
         ]
         decay = self.job.plan.weight_decay
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=decay, fused=True)
 
     def run(self) -> None:
         plan, job = self.job.plan, self.job
-        data = TrainingData(
-            rows=self.rows, batch_size=plan.batch_size, tokens_per_tree=plan.tokens_per_tree
-        )
         marks = {round(plan.steps * i / plan.evaluations) for i in range(1, plan.evaluations + 1)}
-        for step in job.objective.batches(data, job.lm, random.Random(job.seed)):
+        rng = random.Random(job.seed)
+        for step in job.objective.batches(job.lm, self.data, self.items, rng):
             loss = self._gradients(step)
             if self._apply(loss):
                 self.step += 1
@@ -217,21 +159,51 @@ class _Loop:
                 break
         if self.diverged is None and not self.scored:
             self.diverged = f"diverged by step {self.step}: the dev loss is not finite"
+        self._return_to_best()
+
+    def _data(self, rows: Sequence[Example], preferences: Sequence[Preference]) -> TrainingData:
+        job, plan = self.job, self.job.plan
+        kept = asked(job.frame, rows)
+        encoded = encode(job.lm, job.frame, kept)
+        return TrainingData(
+            rows=encoded,
+            preferences=compared(job.lm, job.frame, preferences),
+            batch_size=plan.batch_size,
+            tokens_per_tree=plan.tokens_per_tree,
+            steps=plan.steps,
+            max_new_tokens=job.max_new_tokens,
+            reference=lambda: self.attached.at(self.start),
+            reward=None if job.reward is None else job.reward(encoded, kept),
+            teacher=job.teacher,
+        )
+
+    def _return_to_best(self) -> None:
         self.attached.load(self.best_state)
+        for name, head in self.heads.items():
+            head.load_state_dict(self.best_heads[name])
 
     def _gradients(self, step: Sequence[Any]) -> float:
         """Accumulate the gradients of one optimizer step; return its loss."""
         lm, total = self.job.lm, 0.0
-        before = (lm.work.tokens, lm.work.predictions)
+        before = _work_since(lm, Work())
         for batch in step:
             with lm.mixed_precision():
-                loss, _ = self.job.objective.loss(lm, batch)
+                loss, told = self.job.objective.loss(lm, batch)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
+            self.told.update(told)
             self.tokens += batch.tree.separate_tokens
-        self.work.tokens += lm.work.tokens - before[0]
-        self.work.predictions += lm.work.predictions - before[1]
+        trained = _work_since(lm, before)
+        self.work.tokens += trained.tokens
+        self.work.predictions += trained.predictions
+        self.told_steps += 1
         return total
+
+    def flops(self, kind: Training) -> float:
+        """Return the FLOPs of everything: gradients, and forward passes that write and judge."""
+        lm = self.job.lm
+        gradients = flops(lm, self.work, kind) - flops(lm, self.work, "none")
+        return flops(lm, _work_since(lm, self.before), "none") + gradients
 
     def _apply(self, loss: float) -> bool:
         """Take the step if loss and gradient are finite, else roll back."""
@@ -240,7 +212,7 @@ class _Loop:
         good = bool(torch.isfinite(norm)) and math.isfinite(loss)
         if good:
             for group in self.optimizer.param_groups:
-                group["lr"] = self.job.plan.rate(self.step) * self.slowdown * group["factor"]
+                group["lr"] = self.job.plan.schedule(self.step) * self.slowdown * group["peak"]
             self.optimizer.step()
             self.masters.spread()
         self.optimizer.zero_grad()
@@ -262,58 +234,56 @@ class _Loop:
 
     def _evaluate(self, loss: float) -> None:
         job, lm = self.job, self.job.lm
-        before = flops(lm, lm.work, "none")
-        found = predict(lm, job.frame, job.dev, max_new_tokens=job.max_new_tokens)
-        references = [example.accepted for example in job.dev]
-        answers = [prediction.answer for prediction in found]
-        score = job.metric.score(answers, references, job.frame.labels)
-        dev_loss = mean_loss(lm, self.dev_rows, job.plan.tokens_per_tree)
-        self.evaluation_flops += flops(lm, lm.work, "none") - before
+        score, dev_loss = job.objective.judge(lm, self.dev, self.dev_items)
+        if score is None:
+            found = predict(lm, job.frame, job.dev, max_new_tokens=job.max_new_tokens)
+            references = [example.accepted for example in job.dev]
+            answers = [prediction.answer for prediction in found]
+            score = job.metric.score(answers, references, job.frame.labels)
         finite = math.isfinite(dev_loss)
         known = dev_loss if finite else None
+        means = {name: value / max(self.told_steps, 1) for name, value in self.told.items()}
+        self.told, self.told_steps = Counter(), 0
         self.history.append(
-            {"step": self.step, "loss": loss, "dev_score": score, "dev_loss": known}
+            {"step": self.step, "loss": loss, "dev_score": score, "dev_loss": known, **means}
         )
         if finite and (score, -dev_loss) > self.best:
             self.best = (score, -dev_loss)
             self.best_state = self.attached.state()
+            self.best_heads = {k: copy.deepcopy(v.state_dict()) for k, v in self.heads.items()}
 
 
-class _Masters:
-    """Float32 copies of what trains in a shorter type; float32 parameters are their own masters."""
+def _work_since(lm: LM, before: Work) -> Work:
+    return Work(
+        tokens=lm.work.tokens - before.tokens,
+        predictions=lm.work.predictions - before.predictions,
+    )
 
-    def __init__(self, parameters: Sequence[Tensor]) -> None:
-        self.parameters = parameters
-        self.tensors = [
-            p if p.dtype == torch.float32 else p.detach().float().requires_grad_()
-            for p in parameters
-        ]
 
-    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
-        both = zip(self.parameters, self.tensors, strict=True)
-        return [(p, master) for p, master in both if p is not master]
+def _heads(job: Job) -> dict[str, nn.Module]:
+    """Return the objective's heads, drawn from the job's seed, trainable on the base's device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        heads = job.objective.modules(job.lm)
+    return {name: head.to(job.lm.device).requires_grad_() for name, head in heads.items()}
 
-    def collect(self) -> None:
-        """Move gradients to the masters."""
-        for p, master in self._pairs():
-            master.grad = None if p.grad is None else p.grad.float()
 
-    @torch.no_grad()
-    def spread(self) -> None:
-        """Write the masters back."""
-        for p, master in self._pairs():
-            p.copy_(master)
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Take over parameters that were set from outside."""
-        for p, master in self._pairs():
-            master.copy_(p)
-
-    def clear(self) -> None:
-        """Drop the gradients of the parameters."""
-        for p in self.parameters:
-            p.grad = None
+def _enough(job: Job, items: Sequence[Any], dev_items: Sequence[Any]) -> None:
+    if not items:
+        raise DataError(
+            Problem(
+                what="no training row is left beside the demonstrations",
+                found=f"{len(job.train)} rows, {len(job.frame.demonstrations)} shown",
+                fix="Show fewer demonstrations or label more rows.",
+            )
+        )
+    if not job.dev or not dev_items:
+        raise DataError(
+            Problem(
+                what="there is no dev row to choose the best state by",
+                fix="Give data.dev, or a share of the rows (data.shares.dev).",
+            )
+        )
 
 
 def _kind(lm: LM, attached: Attached) -> Training:

@@ -46,6 +46,21 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Preference:
+    """A judged pair of answers to one question, or one answer that is wanted or is not."""
+
+    id: str
+    """Stable identity: a hash of the content."""
+    input: str
+    chosen: str | None
+    """The better answer; None when only an unwanted one is known."""
+    rejected: str | None
+    """The worse answer; None when only a wanted one is known."""
+    source: str = ""
+    """`file:line`, or how the pair was built."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
     """What one candidate answered to one example."""
 

@@ -10,15 +10,17 @@ from torch import Tensor
 from savile import registry
 from savile.deltas.base import Delta
 from savile.errors import IntegrityError
+from savile.job import Job, Plan, encode
 from savile.lm.model import LM
 from savile.lm.tree import build
 from savile.metrics.exact_match import ExactMatch
 from savile.objectives.sft import SFT
 from savile.prompts.base import Frame
-from savile.train import Job, Plan, encode, mean_loss, train
+from savile.train import train
 from savile.types import Example
 from tests import tiny
 from tests.contracts.tree_gate import gradients, shake
+from tests.losses import mean_loss
 
 NAMES = sorted(registry.parts("deltas"))
 

@@ -42,7 +42,8 @@ def data(tokens_per_tree: int = 4096, batch_size: int = 6) -> TrainingData:
 
 
 def steps(objective: Objective, lm: LM, given: TrainingData, n: int) -> list[Sequence[Batch]]:
-    return list(itertools.islice(objective.batches(given, lm, random.Random(1)), n))
+    items = objective.items(lm, given)
+    return list(itertools.islice(objective.batches(lm, given, items, random.Random(1)), n))
 
 
 def test_the_same_generator_gives_the_same_batches(objective: Objective) -> None:

@@ -6,8 +6,8 @@ from dataclasses import MISSING, fields
 import pytest
 
 from savile import registry
+from savile.job import encode
 from savile.prompts.base import Frame, Prompt
-from savile.train import encode
 from savile.types import Example
 from tests import tiny
 

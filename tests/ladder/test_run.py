@@ -18,13 +18,14 @@ from savile.errors import (
     NothingWorkedError,
     UsageError,
 )
+from savile.job import Job
 from savile.ladder import bench, trial
 from savile.ladder import run as ladder
 from savile.ladder.answer import Customized, best_of
 from savile.ladder.folder import PREDICTIONS, WEIGHTS, RunFolder, unit_id
 from savile.ladder.prepare import Choice, prepare
 from savile.ladder.progress import Step
-from savile.train import Job, Trained
+from savile.train import Trained
 from tests import small_case
 
 Row = dict[str, Any]

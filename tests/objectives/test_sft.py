@@ -8,7 +8,7 @@ import torch
 
 from savile.lm.model import LM
 from savile.objectives.base import Encoded, TrainingData
-from savile.objectives.sft import SFT, negative_log_likelihood, trees
+from savile.objectives.sft import SFT, negative_log_likelihood
 from tests import tiny
 from tests.contracts.tree_gate import eager
 
@@ -41,7 +41,7 @@ def loop(lm: LM, given: list[Encoded]) -> float:
 def test_the_loss_is_the_loop(family: str, budget: int) -> None:
     lm, given = tiny.lm(family), rows(7)
     with torch.no_grad():
-        found = sum(float(SFT().loss(lm, batch)[0]) for batch in trees(given, budget))
+        found = sum(float(SFT().loss(lm, batch)[0]) for batch in SFT().trees(given, budget))
     assert found == pytest.approx(loop(lm, given), rel=1e-5)
 
 
@@ -53,7 +53,7 @@ def test_the_formula_is_a_weighted_mean() -> None:
 @pytest.mark.parametrize("budget", [1, 30, 70, 4096])
 def test_trees_keep_to_their_budget_and_lose_no_row(budget: int) -> None:
     given = rows(20)
-    packs = trees(given, budget)
+    packs = SFT().trees(given, budget)
     assert sum(pack.examples for pack in packs) == 20
     assert sum(pack.tree.separate_tokens for pack in packs) == sum(
         len(r.prompt) + len(r.completion) for r in given
@@ -65,6 +65,6 @@ def test_a_pass_shows_every_row_once() -> None:
     given = [Encoded([1, 20 + i], [60 + i]) for i in range(10)]
     data = TrainingData(rows=given, batch_size=4, tokens_per_tree=4096)
     lm = tiny.lm("llama")
-    steps = islice(SFT().batches(data, lm, random.Random(0)), 5)  # two passes
+    steps = islice(SFT().batches(lm, data, given, random.Random(0)), 5)  # two passes
     seen = [int(t) for step in steps for b in step for t in b.tree.targets.token]
     assert sorted(seen[:]) == sorted([60 + i for i in range(10)] * 2)

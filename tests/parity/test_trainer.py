@@ -8,12 +8,13 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from savile.deltas.full import Full
+from savile.job import Job, Plan, encode
 from savile.lm.model import LM
 from savile.metrics.exact_match import ExactMatch
 from savile.objectives.base import Encoded
 from savile.objectives.sft import SFT
 from savile.prompts.base import Frame
-from savile.train import Job, Plan, encode, train
+from savile.train import train
 from savile.types import Example
 from tests import tiny
 
@@ -53,18 +54,12 @@ class _InOrder(Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
-class _Ordered(SFT.__base__):  # type: ignore[misc, name-defined]
+class _Ordered(SFT):  # type: ignore[misc]
     """SFT without shuffling."""
 
-    def __init__(self) -> None:
-        self.inner = SFT()
-
-    def batches(self, data, lm, rng):  # type: ignore[no-untyped-def]
+    def batches(self, lm, data, items, rng):  # type: ignore[no-untyped-def]
         rng.shuffle = lambda order: None
-        return self.inner.batches(data, lm, rng)
-
-    def loss(self, lm, batch):  # type: ignore[no-untyped-def]
-        return self.inner.loss(lm, batch)
+        return super().batches(lm, data, items, rng)
 
 
 def our_losses(accumulate: bool) -> list[float]:

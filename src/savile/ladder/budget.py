@@ -18,6 +18,7 @@ from typing import Final
 
 from savile.deltas.base import Delta
 from savile.errors import Problem, UsageError
+from savile.job import Job, Plan
 from savile.ladder.bench import Bench
 from savile.ladder.plan import (
     BATCH_SIZE,
@@ -32,7 +33,7 @@ from savile.ladder.trial import Outcome, does_not_fit, guarded
 from savile.predict import predict
 from savile.spec import Candidate, Spec
 from savile.technique import Technique, build
-from savile.train import Job, Plan, train
+from savile.train import train
 from savile.types import Kind
 
 SAFETY: Final = 0.8

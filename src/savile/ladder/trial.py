@@ -18,6 +18,7 @@ import torch
 from savile import store
 from savile.deltas.base import Attached
 from savile.errors import InterruptedRun, SavileError
+from savile.job import Job, Plan
 from savile.ladder.bench import Bench
 from savile.ladder.folder import FRAME, WEIGHTS
 from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIONS
@@ -29,7 +30,7 @@ from savile.predict import answer_limit, predict
 from savile.prompts.base import Frame
 from savile.spec import Candidate
 from savile.technique import build
-from savile.train import Job, Plan, Progress, train
+from savile.train import Progress, train
 from savile.types import Example, Prediction
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")

@@ -1,21 +1,28 @@
 """What is minimized: an `Objective` turns data into steps of token trees, and a tree into a loss.
 
-`batches` yields one optimizer step at a time, as one or more trees that each fit the token budget
-(gradient accumulation); the losses of a step's trees add up to the loss of the whole step.
+`items` reads the data once (whatever never changes, such as a reference's log-probabilities, is
+computed there), `trees` packs some of them into trees that each fit the token budget, `batches`
+yields optimizer steps, `loss` is a tree's share of its step's loss: the losses of a step's trees
+add up to the loss of the whole step. An objective that writes its own answers (PPO, GRPO) does so
+in `batches`. A chain of objectives hands on what it `gives`: SFT a policy, `reward` a reward.
 """
 
 from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from savile.lm.model import LM
 from savile.lm.tree import Tree
+
+T = TypeVar("T")
 
 
 class Encoded(NamedTuple):
@@ -25,20 +32,52 @@ class Encoded(NamedTuple):
     completion: list[int]
 
 
+class Compared(NamedTuple):
+    """One preference as token ids: two answers to a prompt, or one that is wanted or is not."""
+
+    prompt: list[int]
+    chosen: list[int] | None
+    rejected: list[int] | None
+
+
+class Written(NamedTuple):
+    """An answer the model wrote to a row."""
+
+    row: int
+    """Number of the row in `TrainingData.rows`."""
+    answer: list[int]
+    """Token ids, with the end token when the model ended its answer."""
+
+
+Reward = Callable[[Sequence[Written]], list[float]]
+"""Scores written answers; higher is better."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """What an objective reads."""
+    """What an objective reads: whichever of these the task has."""
 
-    rows: Sequence[Encoded]
+    rows: Sequence[Encoded] = ()
+    preferences: Sequence[Compared] = ()
     batch_size: int
     """Examples of one optimizer step."""
     tokens_per_tree: int
     """Most separate tokens that go into one tree."""
+    steps: int = 1
+    """Optimizer steps that are planned."""
+    max_new_tokens: int = 128
+    """Where an answer the model writes is cut."""
+    reference: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Inside its context the model computes as it did when this objective began."""
+    reward: Reward | None = None
+    """What an answer is worth: a trained reward model, a metric, or the user's own function."""
+    teacher: LM | None = None
+    """A model to learn from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One tree of an optimizer step."""
+    """One tree of an optimizer step; an objective may add what its loss needs."""
 
     tree: Tree
     examples: int
@@ -55,15 +94,61 @@ class Objective(ABC):
     }
     needs: ClassVar[tuple[str, ...]] = ()
     gives: ClassVar[tuple[str, ...]] = ()
+    rate_factor: ClassVar[float] = 1.0
+    """Usual learning rate as a multiple of the delta's for SFT (measured: docs/log.md)."""
+    head_rate: ClassVar[float] = 1e-3
+    """Peak learning rate of the heads in `modules`."""
+
+    uses_reference: ClassVar[bool] = False
+    """Whether it asks for `TrainingData.reference` after its first step."""
 
     @abstractmethod
-    def batches(self, data: TrainingData, lm: LM, rng: random.Random) -> Iterator[Sequence[Batch]]:
-        """Yield optimizer steps without end, reshuffling after every pass over the rows."""
+    def items(self, lm: LM, data: TrainingData) -> Sequence[Any]:
+        """Return the examples as this objective sees them, computed once."""
 
     @abstractmethod
-    def loss(self, lm: LM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Return the batch's share of the step's loss (scalar, differentiable) and what to log."""
+    def trees(self, items: Sequence[Any], tokens_per_tree: int) -> Sequence[Batch]:
+        """Pack examples into trees of at most `tokens_per_tree` separate tokens (one example may
+        exceed it alone); their shares add up to 1."""
 
-    def modules(self) -> Sequence[nn.Module]:
+    @abstractmethod
+    def loss(self, lm: LM, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """Return the batch's share of the step's loss (scalar, differentiable) and what to log
+        (shares that add up to the step's value)."""
+
+    def batches(
+        self, lm: LM, data: TrainingData, items: Sequence[Any], rng: random.Random
+    ) -> Iterator[Sequence[Batch]]:
+        """Yield optimizer steps without end, reshuffling after every pass over the items."""
+        order: list[int] = []
+        while True:
+            while len(order) < data.batch_size:
+                epoch = list(range(len(items)))
+                rng.shuffle(epoch)
+                order += epoch
+            step, order = order[: data.batch_size], order[data.batch_size :]
+            yield self.trees([items[i] for i in step], data.tokens_per_tree)
+
+    def modules(self, lm: LM) -> dict[str, nn.Module]:
         """Return heads that train along with the delta (value, reward); none for most."""
-        return ()
+        return {}
+
+    @torch.no_grad()
+    def judge(self, lm: LM, data: TrainingData, items: Sequence[Any]) -> tuple[float | None, float]:
+        """Return (score, loss) on dev items; a score of None leaves it to the task's metric."""
+        found = [self.loss(lm, b) for b in self.trees(items, data.tokens_per_tree)]
+        return None, sum(float(loss) for loss, _ in found)
+
+
+def packs(items: Sequence[T], tokens_per_tree: int, size: Callable[[T], int]) -> list[list[T]]:
+    """Divide items, shortest first, into packs of at most `tokens_per_tree` tokens by `size`."""
+    found: list[list[T]] = [[]]
+    used = 0
+    for item in sorted(items, key=size):
+        own = size(item)
+        if found[-1] and used + own > tokens_per_tree:
+            found.append([])
+            used = 0
+        found[-1].append(item)
+        used += own
+    return found

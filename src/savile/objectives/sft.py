@@ -11,8 +11,7 @@ Cost: one forward and backward pass over the tree; logits at answer tokens alone
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from savile.lm.model import LM
 from savile.lm.tree import Paths, build
-from savile.objectives.base import Batch, Encoded, Objective, TrainingData
+from savile.objectives.base import Batch, Encoded, Objective, TrainingData, packs
 
 
 def negative_log_likelihood(logprobs_M: Tensor, weights_M: Tensor) -> Tensor:
@@ -37,43 +36,24 @@ class SFT(Objective):
     needs: ClassVar[tuple[str, ...]] = ("pairs", "parameters")
     gives: ClassVar[tuple[str, ...]] = ("policy",)
 
-    def batches(self, data: TrainingData, lm: LM, rng: random.Random) -> Iterator[Sequence[Batch]]:
-        """Yield shuffled steps of `data.batch_size` rows, each cut into trees by the token
-        budget."""
-        order: list[int] = []
-        while True:
-            while len(order) < data.batch_size:
-                epoch = list(range(len(data.rows)))
-                rng.shuffle(epoch)
-                order += epoch
-            step, order = order[: data.batch_size], order[data.batch_size :]
-            yield trees([data.rows[i] for i in step], data.tokens_per_tree)
+    def items(self, lm: LM, data: TrainingData) -> Sequence[Encoded]:
+        """Return the rows as they are."""
+        return data.rows
+
+    def trees(self, items: Sequence[Encoded], tokens_per_tree: int) -> list[Batch]:
+        """Pack rows; a tree's share is its part of the answer tokens."""
+        total = sum(len(row.completion) for row in items)
+        return [
+            Batch(
+                tree=build([Paths(row.prompt, [row.completion]) for row in pack]),
+                examples=len(pack),
+                share=sum(len(row.completion) for row in pack) / total,
+            )
+            for pack in packs(items, tokens_per_tree, lambda row: len(row[0]) + len(row[1]))
+        ]
 
     def loss(self, lm: LM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Return the share-weighted mean over the tree's answer tokens."""
         logprobs = lm.logprobs(batch.tree)
         weights = torch.from_numpy(batch.tree.targets.weight).to(logprobs.device)
         return batch.share * negative_log_likelihood(logprobs, weights), {}
-
-
-def trees(rows: Sequence[Encoded], budget: int) -> list[Batch]:
-    """Pack rows into trees of at most `budget` separate tokens (one row may exceed it alone)."""
-    ordered = sorted(rows, key=lambda row: len(row.prompt) + len(row.completion))
-    packs: list[list[Encoded]] = [[]]
-    used = 0
-    for row in ordered:
-        size = len(row.prompt) + len(row.completion)
-        if packs[-1] and used + size > budget:
-            packs.append([])
-            used = 0
-        packs[-1].append(row)
-        used += size
-    total = sum(len(row.completion) for row in rows)
-    return [
-        Batch(
-            tree=build([Paths(row.prompt, [row.completion]) for row in pack]),
-            examples=len(pack),
-            share=sum(len(row.completion) for row in pack) / total,
-        )
-        for pack in packs
-    ]
