@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from savile.deltas.prompt_tuning import KEY, PromptTuning
+from savile.deltas.base import PROMPT_EMBEDDINGS
+from savile.deltas.prompt_tuning import PromptTuning
 from savile.lm.model import LM
 from savile.lm.tree import Paths, build
 from tests import tiny
@@ -11,7 +12,7 @@ from tests import tiny
 
 def start(delta: PromptTuning, lm: LM, seed: int = 0) -> torch.Tensor:
     with delta.attach(lm, seed) as attached:
-        return attached.state()[KEY]
+        return attached.state()[PROMPT_EMBEDDINGS]
 
 
 def table(lm: LM) -> torch.Tensor:

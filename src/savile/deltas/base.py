@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from savile.errors import IntegrityError, Problem
-from savile.lm.model import LM
+from savile.lm.model import LM, Root
+
+PROMPT_EMBEDDINGS: Final = "prompt_embeddings"
+"""PEFT's name of a soft prompt's vectors."""
 
 
 class Peft(NamedTuple):
@@ -109,6 +112,56 @@ class Attached(ABC):
         self.detach()
 
 
+class SoftPrompt(Attached):
+    """Virtual tokens at the root of every tree; a subclass says how they are computed."""
+
+    def __init__(self, lm: LM, tokens: int) -> None:
+        super().__init__(lm)
+        lm.root = Root(tokens, self.vectors)
+        self._tokens = tokens
+
+    @abstractmethod
+    def vectors(self) -> Tensor:
+        """Return the virtual tokens, float32 [n, D], differentiable in the parameters."""
+
+    @abstractmethod
+    def peft_settings(self) -> dict[str, Any]:
+        """Return what PEFT's configuration says beside the number and width of the tokens."""
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Compute without the virtual tokens, inside the context."""
+        self.lm.root, before = None, self.lm.root
+        try:
+            yield
+        finally:
+            self.lm.root = before
+
+    def merge(self) -> bool:
+        """Return False: virtual tokens are no change of a weight."""
+        return False
+
+    def to_peft(self) -> Peft:
+        """Return the vectors as they are now; what computes them is not in PEFT's files."""
+        config = self.lm.model.config.get_text_config()
+        shared = {
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": self.lm.name,
+            "num_virtual_tokens": self._tokens,
+            "token_dim": self.lm.sites.width,
+            "num_transformer_submodules": 1,
+            "num_attention_heads": config.num_attention_heads,
+            "num_layers": config.num_hidden_layers,
+            "inference_mode": True,
+        }
+        vectors = self.vectors().detach().to("cpu", copy=True)
+        return Peft(shared | self.peft_settings(), {PROMPT_EMBEDDINGS: vectors})
+
+    def detach(self) -> None:
+        """Take the virtual tokens off."""
+        self.lm.root = None
+
+
 class Delta(ABC):
     """A way of making a model trainable. Implementations are final, frozen, keyword-only
     dataclasses."""
@@ -139,6 +192,15 @@ class Delta(ABC):
         """Return the configured learning rate, else the default for this base."""
         return self.learning_rate if self.learning_rate is not None else self.default_rate(lm)
 
+    def for_task(self, instruction: str | None, labels: Sequence[str]) -> Delta:
+        """Return the delta with what it takes from the task's own words filled in.
+
+        Args:
+            instruction: the task in words, None when it has none.
+            labels: the closed set of answers, empty for free text.
+        """
+        return self
+
     @classmethod
     def from_peft(cls, peft: Peft) -> tuple[Self, dict[str, Tensor]] | None:
         """Return the delta and its state from PEFT's format; None where the files are another
@@ -149,3 +211,16 @@ class Delta(ABC):
 def generator(seed: int) -> torch.Generator:
     """Return the CPU generator every initialization draws from, so devices agree."""
     return torch.Generator().manual_seed(seed)
+
+
+@torch.no_grad()
+def embedded(lm: LM, tokens: Sequence[int]) -> Tensor:
+    """Return what the model reads for tokens, float32 [n, D] on the CPU: rows of its table, times
+    the scale of families that have one (Gemma)."""
+    found: Tensor = lm.sites.embedding(torch.tensor(tokens, device=lm.device))
+    return found.float().cpu()
+
+
+def embedding_rms(lm: LM) -> float:
+    """Return the root mean square of what the model reads for the tokens of its table."""
+    return float(embedded(lm, range(len(lm.sites.embedding_weight))).square().mean().sqrt())
