@@ -1,9 +1,11 @@
 """A base is found by name and loaded whole, or the sentence says what was tried."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from savile.errors import EnvironmentProblem
@@ -55,13 +57,34 @@ def test_the_identity_needs_no_loading(models: Path) -> None:
 
 
 def test_loading_says_nothing_and_transformers_keeps_its_voice(
-    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     state = {**tiny.model("llama").state_dict(), "model.stray.weight": torch.zeros(3)}
     tiny.model("llama").save_pretrained(tmp_path / "stray", state_dict=state)
     tiny.tokenizer().save_pretrained(tmp_path / "stray")
-    before = logging.get_verbosity()
     capfd.readouterr()
     loading.load("stray", folder=tmp_path, device="cpu")
-    assert capfd.readouterr() == ("", "")
-    assert logging.get_verbosity() == before
+    assert (capfd.readouterr(), caplog.text) == (("", ""), "")
+    AutoModelForCausalLM.from_pretrained(tmp_path / "stray")  # unasked, it speaks as before
+    assert "Loading weights" in capfd.readouterr().err
+    assert "stray.weight" in caplog.text
+
+
+@pytest.mark.parametrize("bar", [True, False])
+def test_a_base_that_cannot_be_loaded_leaves_the_voice_as_it_was(
+    models: Path, tmp_path: Path, bar: bool
+) -> None:
+    shutil.copytree(models / "llama", tmp_path / "torn")
+    (tmp_path / "torn" / "tokenizer.json").write_text("{}")
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    set_bar(bar)
+    try:
+        with pytest.raises(EnvironmentProblem):
+            loading.load("torn", folder=tmp_path, device="cpu")
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (level, bar)
+    finally:
+        set_bar(shown)
+
+
+def set_bar(shown: bool) -> None:
+    logging.enable_progress_bar() if shown else logging.disable_progress_bar()

@@ -171,11 +171,11 @@ def test_every_field_may_be_none_or_missing() -> None:
         for row in missing["board"]:
             del row[name]
         for found in (none, missing):
-            Page(html.render(found))
+            assert len(Page(html.render(found)).attributes("main")) == 1
     for name in document():
         found = document()
         del found[name]
-        Page(html.render(found))
+        assert len(Page(html.render(found)).attributes("main")) == 1
 
 
 def test_the_same_document_gives_the_same_page() -> None:
