@@ -5,6 +5,9 @@ ancestors within the branch: one softmax over the concatenated scores, so the re
 that of the separate sequence. Only public API is used: `AttentionInterface.register`, and keyword
 arguments of `forward` that transformers hands through to the attention function.
 
+The keys and values of a prefix (Li & Liang 2021) are further keys of the stem, to which no query
+belongs.
+
 Source: Vaswani et al. 2017, arXiv 1706.03762, equation 1.
 
 Cost: G * T * (P + T) score entries,
@@ -24,7 +27,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from savile.lm.store import Store
-from savile.lm.tree import Layout
+from savile.lm.tree import KeysValues, Layout
 
 NAME: Final = "savile_tree"
 
@@ -61,11 +64,13 @@ def tree_attention(
             "the savile_tree attention needs its plan: call the model through savile.lm"
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    layer, tokens = int(module.layer_idx), query.shape[2]  # type: ignore[arg-type]
+    if isinstance(tree, Layout) and tree.prefix:
+        query, key, value = _behind(tree.prefix[layer], query, key, value)
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     q, k, v = query[0], key[0], value[0]
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
     if isinstance(tree, Store):
         out = _step(q * scale, k, v, tree, layer, sliding_window, softcap)
     else:
@@ -73,7 +78,23 @@ def tree_attention(
         if tree.keep is not None:
             tree.keep[layer] = (k, v)
         out = _whole(q * scale, k, v, tree, sliding_window, softcap)
-    return out.transpose(0, 1).unsqueeze(0), None
+    return out[:, -tokens:].transpose(0, 1).unsqueeze(0), None
+
+
+def _behind(
+    prefix: KeysValues, query: Tensor, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Put n keys and values [K, n, D] before packed ones, with queries that nobody reads.
+
+    The n empty queries cost n of N + n rows of the stem's scores, and leave every index of the plan
+    the same for queries and keys.
+    """
+    keys, values = prefix
+    return (
+        functional.pad(query, (0, 0, keys.shape[1], 0)),
+        torch.cat([keys[None].to(key.dtype), key], 2),
+        torch.cat([values[None].to(value.dtype), value], 2),
+    )
 
 
 def _whole(

@@ -24,7 +24,7 @@ import torch
 
 from savile.lm.model import LM
 from savile.lm.store import Store, after_prompts
-from savile.lm.tree import Paths, build, plan
+from savile.lm.tree import Paths, build
 
 Floats = npt.NDArray[np.float32]
 SMALL_TRIE: Final = 24
@@ -196,7 +196,7 @@ class _Search:
         """Return the best choice of each prompt, None where the limit was passed."""
         lm = self.lm
         tree = build([Paths(prompt, []) for prompt in prompts])
-        layout = plan(tree, lm.device, lm.root_tokens)
+        layout = lm.plan(tree)
         layout.keep = {}
         logits = self._logprobs(lm.logits(tree, tree.ends, layout))
         store = after_prompts(tree, layout, self.most + 1)

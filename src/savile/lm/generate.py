@@ -15,7 +15,7 @@ import torch
 
 from savile.lm.model import LM
 from savile.lm.store import after_prompts
-from savile.lm.tree import Paths, build, plan
+from savile.lm.tree import Paths, build
 
 
 @torch.no_grad()
@@ -33,7 +33,7 @@ def greedy(lm: LM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> lis
     if not lm.uses_tree:
         return [_plain(lm, prompt, max_new_tokens, stops) for prompt in prompts]
     tree = build([Paths(prompt, []) for prompt in prompts])
-    layout = plan(tree, lm.device, lm.root_tokens)
+    layout = lm.plan(tree)
     layout.keep = {}
     logits = lm.logits(tree, tree.ends, layout)
     store = after_prompts(tree, layout, max_new_tokens)

@@ -16,13 +16,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from savile.lm import attention
+from savile.lm.prefix import Prefix, kept
 from savile.lm.sites import Sites
 from savile.lm.store import Store
 from savile.lm.template import Template
-from savile.lm.tree import Layout, Paths, Tree, build, plan
+from savile.lm.tree import KeysValues, Layout, Paths, Tree, build, plan
 from savile.types import Message
 
 PROBE_TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
@@ -71,6 +72,8 @@ class LM:
         self.sites = Sites(model)
         self.root: Root | None = None
         """Virtual tokens before every tree, set by a delta."""
+        self.prefix: Prefix | None = None
+        """Keys and values before the virtual tokens, set by a delta."""
         self.heads: dict[str, nn.Module] = {}
         """Heads over the hidden states (reward, value) while an objective trains or uses them."""
         self.work = Work()
@@ -159,16 +162,14 @@ class LM:
         Args:
             tree: the tokens.
             nodes: packed indices of the nodes whose successors are predicted.
-            layout: an attention plan to reuse (generation passes one that keeps keys and values).
+            layout: what `plan` gave for this tree (generation asks it to keep keys and values).
         """
         self.work.separate_tokens += tree.separate_tokens
         if not self.uses_tree:
             return self._separate(tree, nodes)
-        self.work.tokens += len(tree) + self.root_tokens
-        self.work.predictions += len(nodes)
-        layout = layout or plan(tree, self.device, self.root_tokens)
+        layout = layout or self.plan(tree)
         ids = torch.from_numpy(tree.tokens).to(self.device)[None]
-        where = torch.from_numpy(np.asarray(nodes)).to(self.device) + self.root_tokens
+        where = torch.from_numpy(np.asarray(nodes)).to(self.device)
         logits = self._forward(ids, layout.depth[None], {"tree": layout}, where)[0].float()
         self._keep(0)
         return logits
@@ -199,19 +200,56 @@ class LM:
 
     @property
     def root_tokens(self) -> int:
-        """How many virtual tokens stand before every sequence."""
-        return 0 if self.root is None else self.root.tokens
+        """How many virtual positions stand before every sequence: the prefix, then the root."""
+        return sum(part.tokens for part in (self.prefix, self.root) if part is not None)
+
+    def plan(self, tree: Tree) -> Layout:
+        """Return the attention plan of a tree behind the prefix and the root that are attached."""
+        layout = plan(tree, self.device, self.root_tokens)
+        if self.prefix is not None:
+            layout.prefix = self.prefix.layers()
+        return layout
+
+    @torch.no_grad()
+    def keys_and_values(self, ids: Sequence[int]) -> list[KeysValues]:
+        """Return what attention keeps of some tokens, per layer [K, n, D], as positions 0 to n."""
+        cache = DynamicCache()
+        layout = plan(build([Paths(ids, [])]), self.device)
+        self.work.tokens += len(ids)
+        self.model(
+            inputs_embeds=self.sites.embedding(torch.tensor([ids], device=self.device)),
+            position_ids=layout.depth[None],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **({"tree": layout} if self.uses_tree else {}),
+        )
+        return kept(cache)
 
     def _forward(self, ids: Tensor, depth: Tensor, extra: dict[str, Any], where: Tensor) -> Tensor:
+        """Run the model on `ids` [B, T] behind the root.
+
+        Args:
+            ids: token ids.
+            depth: position ids; the last ones are those of root and ids.
+            extra: what tells attention about the rest.
+            where: the columns of `ids` whose successors are predicted [S].
+
+        Returns:
+            [B, S, V].
+        """
         vectors = self.sites.embedding(ids)
         if self.root is not None:
             root = self.root.vectors().to(vectors.dtype).expand(len(ids), -1, -1)
             vectors = torch.cat([root, vectors], 1)
+        rows, columns = vectors.shape[:2]
+        self.work.tokens += rows * columns
+        self.work.predictions += rows * len(where)
         out = self.model(
             inputs_embeds=vectors,
-            position_ids=depth,
+            position_ids=depth[:, -columns:],
             use_cache=False,
-            logits_to_keep=where,
+            logits_to_keep=where + columns - ids.shape[1],
             **extra,
         )
         logits: Tensor = out.logits
@@ -229,12 +267,12 @@ class LM:
         for row, path in enumerate(paths):
             ids[row, : len(path)] = tree.tokens[path]
             mask[row, : n + len(path)] = 1
-            place.update({node: (row, n + at) for at, node in enumerate(path) if node not in place})
+            place.update({node: (row, at) for at, node in enumerate(path) if node not in place})
         depth = torch.arange(n + longest, device=self.device).expand(len(paths), -1)
-        everywhere = torch.arange(n + longest, device=self.device)
-        self.work.tokens += mask.size
-        self.work.predictions += mask.size
-        extra = {"attention_mask": torch.from_numpy(mask).to(self.device)}
+        everywhere = torch.arange(longest, device=self.device)
+        extra: dict[str, Any] = {"attention_mask": torch.from_numpy(mask).to(self.device)}
+        if self.prefix is not None:
+            extra["past_key_values"] = self.prefix.cache(len(paths), self.model.dtype)
         logits = self._forward(torch.from_numpy(ids).to(self.device), depth, extra, everywhere)
         rows, columns = map(list, zip(*(place[int(node)] for node in nodes), strict=True))
         self._keep((rows, columns))
@@ -262,7 +300,7 @@ class LM:
             try:
                 self.model.set_attn_implementation(attention.NAME)
                 self.uses_tree = True
-                layout = plan(tree, self.device)
+                layout = self.plan(tree)
                 sources, index = np.unique(tree.targets.source, return_inverse=True)
                 logits = self.logits(tree, sources, layout).log_softmax(-1)
                 got = logits[index, tree.targets.token]

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 
 Ints = npt.NDArray[np.int64]
+KeysValues = tuple[Tensor, Tensor]
+"""Keys and values of one layer."""
 
 
 class Paths(NamedTuple):
@@ -199,17 +201,21 @@ class Block(NamedTuple):
 
 @dataclass(kw_only=True)
 class Layout:
-    """The attention plan of one tree on one device; virtual tokens count to its stem."""
+    """The attention plan of one tree on one device; a prefix and virtual tokens count to its stem,
+    to its packed positions and to its depths."""
 
     stem: int
-    """P: leading packed positions that every branch sees, virtual tokens included."""
+    """P: leading packed positions that every branch sees."""
     blocks: tuple[Block, ...]
     """The branches, in packed order."""
     depth: Tensor
-    """Position ids, int64, of virtual tokens and nodes."""
+    """Position ids, int64, of prefix, virtual tokens and nodes."""
+    prefix: Sequence[KeysValues] = ()
+    """Per layer the keys and values [K, n, D] of the first n positions, at which nothing else is
+    computed; empty where the model computes at every position."""
     calls: int = 0
     """How often attention ran with this plan (the probe expects one per layer)."""
-    keep: dict[int, tuple[Tensor, Tensor]] | None = field(default=None)
+    keep: dict[int, KeysValues] | None = field(default=None)
     """Where attention leaves keys and values per layer when generation asks for them."""
 
 
@@ -219,7 +225,7 @@ FEW: Final = 8
 
 
 def plan(tree: Tree, device: torch.device, root: int = 0) -> Layout:
-    """Return the attention plan of `tree` behind `root` virtual tokens."""
+    """Return the attention plan of `tree` behind `root` virtual positions."""
     blocks: list[list[tuple[int, int]]] = []
     for start, end in tree.branches:  # from short to long
         if not blocks or end - start > LIKE_SIZE * (blocks[-1][0][1] - blocks[-1][0][0]) + FEW:
