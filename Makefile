@@ -2,7 +2,7 @@
 #
 #   make demo    every technique on a bundled case, in minutes, without a GPU or a network
 #   make test    the tests
-#   make check   lint, format, types, layers
+#   make check   lint, format, types, layers, figures of the documents
 #   make bench   speed against the peers (needs the data, see bench/README.md)
 #   make clean   remove what the others made
 #

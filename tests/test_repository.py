@@ -99,5 +99,15 @@ def test_every_figure_in_the_documents_is_the_newest_result() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "bench/README.md", "Makefile"])
+def test_every_make_command_that_is_named_exists(name: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = re.findall(r"^[$#] +make (\w+)", text, re.MULTILINE)
+    targets = re.findall(r"^(\w+):", makefile, re.MULTILINE)
+    assert named
+    assert set(named) <= set(targets)
+
+
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
