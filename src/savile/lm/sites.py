@@ -1,22 +1,31 @@
 """Where a delta may attach to a model; the one file that knows how model families are built.
 
-Two sites so far: a linear map (wrapped by a forward hook, so the base's weights are never touched)
-and the input embeddings (a root of virtual tokens before the tree). Module names are those of
-`named_modules` of the causal model, which are also the names PEFT writes into its files.
+Three kinds of site: a linear map (its input or its output is changed by a hook, so the base's
+weights are never touched), a block (the attention or the feed-forward of a decoder layer, before
+the residual is added), and the input embeddings (a root of virtual tokens before the tree); beside
+them, the parameters that a delta may train in place. Module names are those of `named_modules` of
+the causal model, which are also the names PEFT writes into its files.
+
+Families are told apart by structure: the decoder layers are the list as long as the configuration
+says; of a layer's children that hold matrices, the one called attention is the attention and what
+is left is the feed-forward. What does not look like this is refused, never guessed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from savile.errors import Problem, UsageError
+
 Update = Callable[[Tensor, Tensor], Tensor]
-"""From the input [..., in] and the output [..., out] of a linear map to its new output."""
+"""From the input [..., in] and the output [..., out] of a linear map or block to its new output."""
 
 
 class LinearSite(NamedTuple):
@@ -33,6 +42,21 @@ class LinearSite(NamedTuple):
     def weight(self) -> Tensor:
         """The map's weight, as stored."""
         return self.module.get_parameter("weight")
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The map's bias [out], if it has one."""
+        return dict(self.module.named_parameters(recurse=False)).get("bias")
+
+
+class Block(NamedTuple):
+    """The attention or the feed-forward of one decoder layer."""
+
+    name: str
+    first: nn.Module
+    """Sees the block's input [..., D], which is normalized in most families."""
+    last: nn.Module
+    """Gives the block's output [..., D], projected back to D, before the residual is added."""
 
 
 class Sites:
@@ -51,6 +75,11 @@ class Sites:
     def width(self) -> int:
         """D, the width of the input embeddings."""
         return int(self.embedding_weight.shape[1])
+
+    @property
+    def hidden_size(self) -> int:
+        """D, the width of what the decoder layers read and write."""
+        return int(self._model.config.get_text_config().hidden_size)
 
     @property
     def embedding_weight(self) -> Tensor:
@@ -72,6 +101,147 @@ class Sites:
                 found.append(LinearSite(name, module, module.nx, module.nf, True))
         return found
 
+    def layers(self) -> dict[str, nn.Module]:
+        """Return the decoder layers by name, first to last.
+
+        Raises:
+            UsageError: the model keeps them in no list.
+        """
+        decoder: nn.Module = self._model.get_decoder()  # type: ignore[no-untyped-call]
+        depth = int(self._model.config.get_text_config().num_hidden_layers)
+        lists = [m for m in decoder.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+        if not lists:
+            raise self._unknown(f"no list of {depth} decoder layers")
+        names = {module: name for name, module in self._model.named_modules()}
+        return {names[layer]: layer for layer in lists[0]}
+
+    def attention_blocks(self) -> list[Block]:
+        """Return the attention of every layer.
+
+        Raises:
+            UsageError: the layers do not consist of one attention and one feed-forward.
+        """
+        return [self._layer(name, module)[0] for name, module in self.layers().items()]
+
+    def feed_forward_blocks(self) -> list[Block]:
+        """Return the feed-forward of every layer.
+
+        Raises:
+            UsageError: the layers do not consist of one attention and one feed-forward.
+        """
+        return [self._layer(name, module)[1] for name, module in self.layers().items()]
+
+    def key_value_maps(self) -> list[LinearSite]:
+        """Return the maps that give keys and values: those whose names begin with k or v, else the
+        widest of an attention, which gives its queries, keys and values.
+
+        Raises:
+            UsageError: the attention blocks cannot be found.
+        """
+        found = []
+        for block in self.attention_blocks():
+            inside = self._inside(block)
+            own = [s for s in inside if s.name.rsplit(".", 1)[-1].startswith(("k", "v"))]
+            found += own or sorted(inside, key=lambda s: s.out_features)[-1:]
+        return found
+
+    def feed_forward_outputs(self) -> list[LinearSite]:
+        """Return the map of every feed-forward that projects its activations back to D.
+
+        Raises:
+            UsageError: the feed-forward blocks cannot be found, or are mixtures of experts.
+        """
+        return [self._back(block) for block in self.feed_forward_blocks()]
+
+    def norms(self) -> dict[str, nn.Module]:
+        """Return every normalization that has parameters, by name."""
+        return {
+            name: module
+            for name, module in self._model.named_modules()
+            if "norm" in type(module).__name__.lower() and list(module.parameters(recurse=False))
+        }
+
+    def final_norms(self) -> dict[str, nn.Module]:
+        """Return the normalizations after the last layer."""
+        layers = tuple(f"{name}." for name in self.layers())
+        outside = {k: m for k, m in self.norms().items() if not k.startswith(layers)}
+        # Bloom's other one stands between the embeddings and the first layer
+        return {name: module for name, module in outside.items() if "embed" not in name}
+
+    def biases(self) -> dict[str, nn.Parameter]:
+        """Return every additive bias the base has, by name."""
+        named = self._model.named_parameters()
+        return {name: p for name, p in named if name.rsplit(".", 1)[-1] == "bias"}
+
+    def _layer(self, name: str, layer: nn.Module) -> tuple[Block, Block]:
+        """Return the attention and the feed-forward of one layer."""
+        children = _with_matrices(layer)
+        attention = [child for child in children if "att" in child]
+        rest = [child for child in children if child not in attention]
+        if len(attention) != 1 or not rest:
+            raise self._unknown(f"{', '.join(children) or 'nothing'} in {name}")
+        one = self._block(f"{name}.{attention[0]}", layer.get_submodule(attention[0]))
+        parts = [layer.get_submodule(child) for child in rest]
+        if len(parts) == 1:
+            return one, self._block(f"{name}.{rest[0]}", parts[0])
+        if len(parts) == 2 and all(isinstance(part, nn.Linear) for part in parts):
+            return one, Block(f"{name}.{rest[1]}", parts[0], parts[1])  # OPT's fc1 and fc2
+        raise self._unknown(f"{', '.join(children)} in {name}")
+
+    def _block(self, name: str, module: nn.Module) -> Block:
+        """Return a block of one module; where that adds the residual itself (Bloom, MPT), it ends
+        with its projection back to D."""
+        block = Block(name, module, module)
+        if "residual" not in inspect.signature(module.forward).parameters:
+            return block
+        return block._replace(last=self._back(block).module)
+
+    def _back(self, block: Block) -> LinearSite:
+        """Return the linear map of a block that projects back to D."""
+        back = [s for s in self._inside(block) if s.out_features == self.hidden_size]
+        experts = any(parameter.dim() > 2 for parameter in block.last.parameters())
+        if experts or not back:
+            raise self._unknown(f"no single linear map back to the width in {block.name}")
+        return back[-1]
+
+    def _inside(self, block: Block) -> list[LinearSite]:
+        return [s for s in self.linear_maps() if f"{s.name}.".startswith(f"{block.name}.")]
+
+    def _unknown(self, found: str) -> UsageError:
+        return UsageError(
+            Problem(
+                what="the base is built in a way this technique does not know",
+                found=f"{found} ({type(self._model).__name__})",
+                expected="layers of one attention and one feed-forward, made of linear maps",
+                fix="Use lora, which needs no such structure.",
+            )
+        )
+
+
+def named(wanted: Sequence[str], known: Iterable[str], where: str) -> list[str]:
+    """Return the known module names that end in one of the wanted, as PEFT matches them.
+
+    Args:
+        wanted: last parts of names, such as `v_proj` or `mlp.c_proj`.
+        known: full names.
+        where: the setting they come from, for the error.
+
+    Raises:
+        UsageError: one of the wanted matches nothing.
+    """
+    names = list(known)
+    missing = [w for w in wanted if not any(_ends(name, w) for name in names)]
+    if missing:
+        raise UsageError(
+            Problem(
+                what="the base has no such module",
+                where=where,
+                found=", ".join(missing),
+                expected=", ".join(sorted({name.rsplit(".", 1)[-1] for name in names})),
+            )
+        )
+    return [name for name in names if any(_ends(name, w) for w in wanted)]
+
 
 def change_output(site: LinearSite, update: Update) -> RemovableHandle:
     """Let `update` change a linear map's output until the handle is removed."""
@@ -80,3 +250,43 @@ def change_output(site: LinearSite, update: Update) -> RemovableHandle:
         return update(inputs[0], output)
 
     return site.module.register_forward_hook(hook)
+
+
+def change_input(site: LinearSite, update: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    """Let `update` change a linear map's input [..., in] until the handle is removed."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (update(inputs[0]), *inputs[1:])
+
+    return site.module.register_forward_pre_hook(hook)
+
+
+def change_block(block: Block, update: Update) -> list[RemovableHandle]:
+    """Let `update` change a block's output until the handles are removed."""
+    seen: list[Tensor] = []
+
+    def enter(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        seen[:] = [inputs[0] if inputs else options["hidden_states"]]
+
+    def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, tuple):  # attention also returns its weights
+            return (update(seen.pop(), output[0]), *output[1:])
+        return update(seen.pop(), output)
+
+    return [
+        block.first.register_forward_pre_hook(enter, with_kwargs=True),
+        block.last.register_forward_hook(leave),
+    ]
+
+
+def _ends(name: str, wanted: str) -> bool:
+    return f".{name}".endswith(f".{wanted}")
+
+
+def _with_matrices(layer: nn.Module) -> list[str]:
+    """Return the names of a layer's children that hold matrices: blocks, not norms."""
+    return [
+        name
+        for name, child in layer.named_children()
+        if any(parameter.dim() > 1 for parameter in child.parameters())
+    ]
