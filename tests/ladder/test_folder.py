@@ -48,6 +48,23 @@ def test_a_changed_byte_of_a_unit_is_found(tmp_path: Path) -> None:
         folder.read("trials/a")
 
 
+def test_a_kill_between_a_unit_and_its_event_is_mended(tmp_path: Path) -> None:
+    folder = begun(tmp_path)
+    folder.commit("trials/a", {"status": "ok"})
+    folder.commit("trials/b", {"status": "ok"})
+    lines = folder.events_path.read_bytes().splitlines(keepends=True)
+    whole = folder.events("committed")
+    folder.events_path.write_bytes(b"".join(lines[:-1]))
+    assert [e["unit"] for e in folder.events("committed")] == ["trials/a"]
+    for _ in range(2):  # mended once, however often the run goes on
+        begun(tmp_path)
+        found = folder.events("committed")
+        assert [(e["unit"], e["sha256"]) for e in found] == [
+            (e["unit"], e["sha256"]) for e in whole
+        ]
+        assert [e.get("mended", False) for e in found] == [False, True]
+
+
 def test_the_same_run_goes_on_and_another_is_refused_naming_the_key(tmp_path: Path) -> None:
     begun(tmp_path)
     begun(tmp_path)

@@ -34,6 +34,8 @@ RESULT: Final = "result.json"
 PREDICTIONS: Final = "predictions.jsonl"
 FRAME: Final = "frame.json"
 WEIGHTS: Final = "delta.safetensors"
+START: Final = "start.safetensors"
+"""The policy that a preference technique is compared with."""
 OPENINGS: Final = ".savile/test_openings"
 
 
@@ -103,6 +105,7 @@ class RunFolder:
             store.write_atomic(self.path / "spec.yaml", _yaml(identity["spec"]))
             store.write_json(self.path / "manifest.json", {"identity": identity, **facts})
         store.mend_events(self.events_path)
+        self._record_unrecorded()
         self.record("session")
 
     def same_device(self, device: str) -> None:
@@ -165,6 +168,14 @@ class RunFolder:
         store.commit_dir(self.path / unit, content)
         self.record("committed", unit=unit, sha256=store.file_sha256(self._sums(unit)))
         return _unit(self.path / unit)
+
+    def _record_unrecorded(self) -> None:
+        """Record units whose rename was the last act of a killed process: they are committed."""
+        known = {(event["unit"], event["sha256"]) for event in self.events("committed")}
+        for sums in sorted(self.path.glob(f"*/*/{store.MANIFEST}")):
+            unit, sha256 = sums.parent.relative_to(self.path).as_posix(), store.file_sha256(sums)
+            if (unit, sha256) not in known:
+                self.record("committed", unit=unit, sha256=sha256, mended=True)
 
     def read(self, unit: str) -> Unit | None:
         """Return a committed unit, None when it is still to do.
