@@ -16,7 +16,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"spec", "data", "metrics", "prompts", "store", "stats"}),
     frozenset({"lm"}),
     frozenset({"deltas", "objectives"}),
-    frozenset({"technique", "job", "masters", "train", "predict", "meter"}),
+    frozenset({"technique", "joined", "job", "masters", "train", "chain", "predict", "meter"}),
     frozenset({"ladder"}),
     frozenset({"advise", "report", "export", "serve"}),
     frozenset({"cli", "api", "__main__", "__init__"}),

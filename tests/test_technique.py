@@ -15,8 +15,8 @@ def candidate(*prompts: tuple[str, dict[str, object]], tuned: bool = False) -> C
     return Candidate(
         name="made",
         prompts=prompts,
-        delta=("lora", {"r": 4}) if tuned else None,
-        objective=("sft", {}) if tuned else None,
+        deltas=(("lora", {"r": 4}),) if tuned else (),
+        objectives=(("sft", {}),) if tuned else (),
     )
 
 
@@ -25,12 +25,12 @@ def test_every_part_gets_its_settings() -> None:
     assert made.prompts == (FewShot(k=3),)
     assert type(made.delta).__name__ == "LoRA"
     assert getattr(made.delta, "r", None) == 4
-    assert type(made.objective).__name__ == "SFT"
+    assert [type(objective).__name__ for objective in made.objectives] == ["SFT"]
 
 
 def test_an_empty_chain_is_zero_shot() -> None:
     made = build(candidate())
-    assert (made.prompts, made.delta, made.objective) == ((), None, None)
+    assert (made.prompts, made.delta, made.objectives) == ((), None, ())
     assert made.frame(Frame(instruction="x"), TRAIN, 0) == Frame(instruction="x")
     assert not made.stochastic
 

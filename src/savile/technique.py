@@ -9,6 +9,7 @@ from typing import Any
 
 from savile import registry
 from savile.deltas.base import Delta
+from savile.joined import joined
 from savile.objectives.base import Objective
 from savile.prompts.base import Frame, Prompt
 from savile.spec.ladder import Candidate
@@ -22,7 +23,8 @@ class Technique:
     name: str
     prompts: tuple[Prompt, ...]
     delta: Delta | None
-    objective: Objective | None
+    objectives: tuple[Objective, ...]
+    """Trained one after the other; empty for a prompt."""
 
     @property
     def stochastic(self) -> bool:
@@ -41,8 +43,8 @@ def build(candidate: Candidate) -> Technique:
     return Technique(
         name=candidate.name,
         prompts=tuple(_part("prompts", name, settings) for name, settings in candidate.prompts),
-        delta=_part("deltas", *candidate.delta) if candidate.delta else None,
-        objective=_part("objectives", *candidate.objective) if candidate.objective else None,
+        delta=joined([_part("deltas", name, own) for name, own in candidate.deltas]),
+        objectives=tuple(_part("objectives", name, own) for name, own in candidate.objectives),
     )
 
 

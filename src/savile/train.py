@@ -13,7 +13,7 @@ import copy
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -68,7 +68,7 @@ def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None
     """Train what is attached and leave its best state by dev score in place."""
     loop = _Loop(job, attached, on_progress)
     kind = _kind(job.lm, attached)
-    with Meter(job.lm) as meter, _carrying(job.lm, loop.heads):
+    with Meter(job.lm) as meter, carrying(job.lm, loop.heads):
         loop.run()
     return Trained(
         status="ok" if loop.diverged is None else "diverged",
@@ -87,7 +87,8 @@ def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None
 
 
 @contextlib.contextmanager
-def _carrying(lm: LM, heads: dict[str, nn.Module]) -> Iterator[None]:
+def carrying(lm: LM, heads: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Give the model heads inside the context."""
     lm.heads, before = {**lm.heads, **heads}, lm.heads
     try:
         yield

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from savile import chain, store
 from savile import spec as specs
-from savile import store
 from savile.deltas.base import Attached
 from savile.errors import (
     EnvironmentProblem,
@@ -19,7 +19,7 @@ from savile.errors import (
     UsageError,
 )
 from savile.job import Job
-from savile.ladder import bench, trial
+from savile.ladder import bench
 from savile.ladder import run as ladder
 from savile.ladder.answer import Customized, best_of
 from savile.ladder.folder import PREDICTIONS, WEIGHTS, RunFolder, unit_id
@@ -275,7 +275,8 @@ def broken(job: Job, attached: Attached, **listener: object) -> Trained:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
     nan = float("nan")
     history = [{"step": 1, "loss": nan}]
-    return Trained("diverged", "diverged at step 1", -math.inf, nan, 16, 1, 9, 1.0, 1.0, 1, history)
+    why = "diverged at step 1"
+    return Trained("diverged", why, -math.inf, nan, 16, 1, 9, 1.0, 1.0, 1, history, {})
 
 
 def test_one_that_fails_is_a_row_with_a_reason_and_the_others_go_on(
@@ -283,7 +284,7 @@ def test_one_that_fails_is_a_row_with_a_reason_and_the_others_go_on(
 ) -> None:
     ladder_text = "[zero_shot, {lora: {learning_rate: 0.02}}, lora, prompt_tuning]"
     task = small_case.write_case(tmp_path / "case", tiny_base, ladder=ladder_text)
-    monkeypatch.setattr(trial, "train", broken)
+    monkeypatch.setattr(chain, "train", broken)
     board = rows(ladder.run(specs.load(task), tmp_path / "run"))
     assert board["zero_shot"]["status"] == "ok"
     for name in ("lora(learning_rate=0.02)", "lora"):

@@ -51,14 +51,36 @@ def test_one_shot_is_few_shot_with_one() -> None:
 
 
 def test_a_delta_is_trained_by_sft_and_an_objective_trains_everything() -> None:
-    assert one("lora").objective == ("sft", {})
-    assert one("sft").delta == ("full", {})
-    assert one("zero_shot").objective is None
+    assert one("lora").objectives == (("sft", {}),)
+    assert one("sft").deltas == (("full", {}),)
+    assert one("zero_shot").objectives == ()
+
+
+def test_objectives_are_a_chain_in_the_order_they_are_written() -> None:
+    assert [name for name, _ in one("lora+sft+dpo").objectives] == ["sft", "dpo"]
+    assert one(["lora", "sft", "dpo"]) == one("lora+sft+dpo")
+    assert "reward" not in one("lora+sft+reward+ppo").needs
+    assert "reward" in one("lora+ppo").needs
+
+
+def test_what_nothing_answers_with_cannot_be_measured() -> None:
+    assert one("lora+sft+reward").reason is None  # sft's policy answers
+    said = one("lora+reward").reason
+    assert said is not None
+    assert said.startswith("reward trains nothing that answers")
+
+
+def test_deltas_that_change_the_same_place_cannot_train_together() -> None:
+    assert one("prompt_tuning+lora").reason is None
+    assert one("full+lora").reason is None
+    assert one("prompt_tuning+p_tuning").reason == (
+        "prompt_tuning and p_tuning both change the base's root"
+    )
 
 
 def test_settings_are_typed() -> None:
     candidate = one({"lora": {"learning_rate": "1e-3"}})
-    assert candidate.delta == ("lora", {"learning_rate": 1e-3})
+    assert candidate.deltas == (("lora", {"learning_rate": 1e-3}),)
 
 
 def test_chain_of_thought_turns_pairs_into_rationales() -> None:
@@ -80,14 +102,13 @@ def test_the_reason_names_what_to_give() -> None:
     ("item", "words"),
     [
         ("few_shott", "did you mean 'few_shot'?"),
-        ("full+lora", "one delta"),
         ("few_shot+few_shot", "occurs twice"),
         ("one_shot+few_shot", "occurs twice"),
         ({"few_shot": {"k": "many"}}, "whole number"),
         ({"few_shot": {"selection": "balancd"}}, "did you mean 'balanced'?"),
         ({"few_shot": 3}, "should be a section"),
-        ({"full+lora": {"learning_rate": 1}}, "one delta"),
-        (["a"], "should be a name"),
+        ({"full+lora": {"learning_rate": 1}}, "could belong to full or lora"),
+        ([1], "should be a name"),
         (None, "should be a name"),
     ],
 )
@@ -123,7 +144,8 @@ def test_auto_is_valid_and_grows_with_what_the_data_give() -> None:
     large = [c.name for c in parse(auto(GIVES | {"system", "rationales"}, 1000))[0]]
     assert small[:3] == ["zero_shot", "one_shot", "few_shot(k=8)"]
     assert "few_shot(k=16)" not in small
-    assert set(registry.parts("deltas")) <= set(small)
+    known = registry.parts("deltas")
+    assert {n for n, p in known.items() if p.facts.get("in_auto", True)} == set(known) & set(small)
     for name in ("few_shot(k=16)", "system", "chain_of_thought", "chain_of_thought+lora"):
         assert name in large
     assert all(reason(c.needs, GIVES) is None for c in parse(auto(GIVES, 20))[0])
@@ -134,7 +156,7 @@ def test_auto_never_asks_for_more_demonstrations_than_rows(n_train: int) -> None
     candidates, faults = parse(auto(GIVES | {"system", "rationales"}, n_train))
     assert not faults
     assert max(c.demonstrations for c in candidates) <= n_train
-    assert all(c.demonstrations < n_train for c in candidates if c.delta)
+    assert all(c.demonstrations < n_train for c in candidates if c.deltas)
 
 
 def test_a_default_that_is_written_out_is_the_same_technique() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, final
 
-from savile.types import Example
+from savile.types import Example, Preference
 
 
 @final
@@ -61,6 +61,11 @@ class Dataset:
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
     test: SealedTest
+    preferences: tuple[Preference, ...] = ()
+    """Judged answers to learn from."""
+    dev_preferences: tuple[Preference, ...] = ()
+    test_preferences: tuple[Preference, ...] = ()
+    """Held out: the measured part looks at them when the test is opened."""
     labels: tuple[str, ...] = ()
     """The closed set of answers; empty for free text."""
     gives: frozenset[str] = frozenset()

@@ -14,11 +14,14 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from savile.errors import IntegrityError, Problem
 from savile.lm.model import LM, Root
 
+PEFT_PREFIX: Final = "base_model.model."
+"""What PEFT writes before a module's name."""
 PROMPT_EMBEDDINGS: Final = "prompt_embeddings"
 """PEFT's name of a soft prompt's vectors."""
 
@@ -112,6 +115,69 @@ class Attached(ABC):
         self.detach()
 
 
+class Hooked(Attached):
+    """Parameters beside frozen weights; a subclass adds hooks that do nothing while disabled."""
+
+    def __init__(self, lm: LM) -> None:
+        super().__init__(lm)
+        self.enabled = True
+        self.hooks: list[RemovableHandle] = []
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Compute with idle hooks, inside the context."""
+        self.enabled, before = False, self.enabled
+        try:
+            yield
+        finally:
+            self.enabled = before
+
+    def detach(self) -> None:
+        """Remove the hooks."""
+        for hook in self.hooks:
+            hook.remove()
+
+
+class InPlace(Attached):
+    """Parameters of the base itself; their original values are kept aside and put back."""
+
+    def __init__(self, lm: LM, own: Mapping[str, nn.Parameter]) -> None:
+        super().__init__(lm)
+        self._base = {name: p.detach().clone() for name, p in own.items()}
+        self._own = {name: p.requires_grad_() for name, p in own.items()}
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the base's own parameters that train."""
+        return dict(self._own)
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Compute with the original values, inside the context."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def merge(self) -> bool:
+        """Return True: the weights are the model already."""
+        return True
+
+    @torch.no_grad()
+    def detach(self) -> None:
+        """Put the original values back."""
+        for name, parameter in self._own.items():
+            parameter.copy_(self._base[name]).requires_grad_(False)
+            parameter.grad = None
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self._own.items():
+            kept = parameter.detach().clone()
+            parameter.copy_(self._base[name])
+            self._base[name] = kept
+
+
 class SoftPrompt(Attached):
     """Virtual tokens at the root of every tree; a subclass says how they are computed."""
 
@@ -174,6 +240,9 @@ class Delta(ABC):
     gives: ClassVar[tuple[str, ...]] = ("parameters",)
     starts_as_base: ClassVar[bool] = True
     """Whether the model computes as the base does until the first step."""
+    occupies: ClassVar[tuple[str, ...]] = ()
+    """Places of the base that it alone may change (`root`, `prefix`, `weights`): two deltas that
+    share none train together."""
     in_auto: ClassVar[bool] = True
     """Whether `ladder: auto` measures it; variants of another delta are asked for by name."""
 

@@ -10,16 +10,12 @@ Cost: all N parameters trained, their copy, and two moments each in the optimize
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final
 
-import torch
 from annotated_types import Gt, Le
-from torch import Tensor
 
-from savile.deltas.base import Attached, Delta
+from savile.deltas.base import Attached, Delta, InPlace
 from savile.lm.model import LM
 
 
@@ -28,6 +24,7 @@ from savile.lm.model import LM
 class Full(Delta):
     """Train all parameters."""
 
+    occupies: ClassVar[tuple[str, ...]] = ("weights",)
     rate_at_4096: ClassVar[float] = 2e-5
     """Usual rate at a width of 4,096; smaller models want it larger in proportion (measured:
     docs/log.md)."""
@@ -41,41 +38,9 @@ class Full(Delta):
 
     def attach(self, lm: LM, seed: int) -> Attached:
         """Make every parameter trainable; nothing is drawn at random."""
-        return _Attached(lm)
+        return _Attached(lm, dict(lm.model.named_parameters()))
 
 
-class _Attached(Attached):
-    def __init__(self, lm: LM) -> None:
-        super().__init__(lm)
-        self._base = {k: p.detach().clone() for k, p in lm.model.named_parameters()}
-        self._own = {k: p.requires_grad_() for k, p in lm.model.named_parameters()}
-
-    def parameters(self) -> dict[str, Tensor]:
-        return dict(self._own)
-
-    @contextlib.contextmanager
-    def disabled(self) -> Iterator[None]:
-        self._swap()
-        try:
-            yield
-        finally:
-            self._swap()
-
-    def merge(self) -> bool:
-        return True  # the weights are the model already
-
+class _Attached(InPlace):
     def to_peft(self) -> None:
         return None  # exported as a whole model
-
-    @torch.no_grad()
-    def detach(self) -> None:
-        for name, parameter in self._own.items():
-            parameter.copy_(self._base[name]).requires_grad_(False)
-            parameter.grad = None
-
-    @torch.no_grad()
-    def _swap(self) -> None:
-        for name, parameter in self._own.items():
-            kept = parameter.detach().clone()
-            parameter.copy_(self._base[name])
-            self._base[name] = kept

@@ -18,7 +18,7 @@ from savile.metrics.base import Metric
 from savile.prompts.base import Frame
 from savile.spec import Spec
 from savile.spec.model import ComputeSection
-from savile.types import Example
+from savile.types import Example, Preference
 
 MOST_JUDGES: Final = 256
 """Dev rows that judge: they tell learning rates apart, and every look at them costs a pass."""
@@ -35,6 +35,10 @@ class Bench:
     dev: Sequence[Example]
     metric: Metric
     seed: int
+    preferences: Sequence[Preference] = ()
+    dev_preferences: Sequence[Preference] = ()
+    teacher: LM | None = None
+    """A model to learn from."""
 
     def seed_of(self, index: int, purpose: str) -> int:
         """Return a seed that is the same for every technique, so that all see the same draws."""
@@ -65,6 +69,8 @@ def bench_of(spec: Spec, dataset: Dataset, lm: LM) -> Bench:
         dev=judges(dataset.dev),
         metric=metric_of(spec),
         seed=spec.seed,
+        preferences=dataset.preferences,
+        dev_preferences=dataset.dev_preferences,
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from savile.chain import train_chain
 from savile.deltas.base import Delta
 from savile.errors import Problem, UsageError
 from savile.job import Job, Plan
@@ -29,11 +30,11 @@ from savile.ladder.plan import (
     tuned_cell,
     whole_batches,
 )
+from savile.ladder.rewards import by_metric
 from savile.ladder.trial import Outcome, does_not_fit, guarded
 from savile.predict import predict
 from savile.spec import Candidate, Spec
 from savile.technique import Technique, build
-from savile.train import train
 from savile.types import Kind
 
 SAFETY: Final = 0.8
@@ -104,14 +105,14 @@ def share_of(spec: Spec, n_train: int) -> int:
 def runs(candidate: Candidate, bench: Bench) -> bool:
     """Return whether the data allow a candidate."""
     left = len(bench.train) - candidate.demonstrations
-    return candidate.reason is None and left >= (1 if candidate.delta else 0)
+    return candidate.reason is None and left >= (1 if candidate.deltas else 0)
 
 
 def cell_of(
     spec: Spec, candidate: Candidate, technique: Technique | None, bench: Bench, share: int
 ) -> Cell:
     """Return how often a candidate runs and what it may spend."""
-    kind: Kind = "prompt" if candidate.delta is None else "tuned"
+    kind: Kind = "tuned" if candidate.deltas else "prompt"
     if technique is None or candidate.reason is not None:
         shown, there = candidate.demonstrations, len(bench.train)
         reason = candidate.reason or f"shows {shown} demonstrations, train has {there} rows"
@@ -173,22 +174,27 @@ def _probe(bench: Bench, technique: Technique) -> Outcome:
     started = time.perf_counter()
     predict(bench.lm, frame, rows)
     row_seconds = (time.perf_counter() - started) / max(len(rows), 1)
-    if technique.delta is None or technique.objective is None:
+    if technique.delta is None:
         return _costs(row_seconds)
     job = Job(
         lm=bench.lm,
-        objective=technique.objective,
+        objective=technique.objectives[0],
         frame=frame,
         train=bench.train,
         dev=bench.dev[:1],
         metric=bench.metric,
         plan=Plan(learning_rate=1e-6, examples=BATCH_SIZE, batch_size=BATCH_SIZE, evaluations=1),
         seed=bench.seed_of(0, "train"),
+        preferences=bench.preferences,
+        dev_preferences=bench.dev_preferences[:1],
+        reward=by_metric(bench.lm, frame, bench.metric),
+        teacher=bench.teacher,
     )
-    longer = replace(job, plan=replace(job.plan, examples=PROBE_BATCHES * BATCH_SIZE))
+    batches = PROBE_BATCHES * BATCH_SIZE * len(technique.objectives)
+    longer = replace(job, plan=replace(job.plan, examples=batches))
     with technique.delta.attach(bench.lm, bench.seed_of(0, "delta")) as attached:
-        train(job, attached)
-        trained = train(longer, attached)
+        train_chain(job, technique.objectives, attached)
+        trained = train_chain(longer, technique.objectives, attached).trained
     return _costs(row_seconds, trained.seconds / max(trained.examples, 1))
 
 

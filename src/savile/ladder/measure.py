@@ -43,8 +43,8 @@ def ready_of(trial: Unit) -> Ready:
         **{
             **parts,
             "prompts": tuple((name, settings) for name, settings in parts["prompts"]),
-            "delta": tuple(parts["delta"]) if parts["delta"] else None,
-            "objective": tuple(parts["objective"]) if parts["objective"] else None,
+            "deltas": tuple((name, settings) for name, settings in parts["deltas"]),
+            "objectives": tuple((name, settings) for name, settings in parts["objectives"]),
             "needs": frozenset(parts["needs"]),
         }
     )

@@ -16,13 +16,15 @@ import safetensors.torch
 import torch
 
 from savile import store
+from savile.chain import train_chain
 from savile.deltas.base import Attached
 from savile.errors import InterruptedRun, SavileError
 from savile.job import Job, Plan
 from savile.ladder.bench import Bench
-from savile.ladder.folder import FRAME, WEIGHTS
+from savile.ladder.folder import FRAME, START, WEIGHTS
 from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIONS
 from savile.ladder.progress import PASSES_TRAINED_ROW
+from savile.ladder.rewards import by_metric
 from savile.lm.model import LM
 from savile.meter import Meter
 from savile.objectives.base import Objective
@@ -30,7 +32,7 @@ from savile.predict import answer_limit, predict
 from savile.prompts.base import Frame
 from savile.spec import Candidate
 from savile.technique import build
-from savile.train import Progress, train
+from savile.train import Progress
 from savile.types import Example, Prediction
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
@@ -139,11 +141,11 @@ def _run(bench: Bench, attempt: Attempt) -> Outcome:
     technique = build(attempt.candidate)
     seed = bench.seed_of(attempt.seed_index, "prompt")
     frame = technique.frame(bench.frame, bench.train, seed)
-    if technique.delta is None or technique.objective is None:
+    if technique.delta is None:
         return _prompted(bench, attempt, frame)
     torch.manual_seed(bench.seed_of(attempt.seed_index, "torch"))
     with technique.delta.attach(bench.lm, bench.seed_of(attempt.seed_index, "delta")) as attached:
-        return _tuned(bench, attempt, technique.objective, frame, attached)
+        return _tuned(bench, attempt, technique.objectives, frame, attached)
 
 
 def _prompted(bench: Bench, attempt: Attempt, frame: Frame) -> Outcome:
@@ -163,7 +165,11 @@ def _prompted(bench: Bench, attempt: Attempt, frame: Frame) -> Outcome:
 
 
 def _tuned(
-    bench: Bench, attempt: Attempt, objective: Objective, frame: Frame, attached: Attached
+    bench: Bench,
+    attempt: Attempt,
+    objectives: Sequence[Objective],
+    frame: Frame,
+    attached: Attached,
 ) -> Outcome:
     rows = [*bench.train, *bench.dev]
     if (reason := does_not_fit(bench.lm, frame, rows)) is not None:
@@ -176,7 +182,7 @@ def _tuned(
     )
     job = Job(
         lm=bench.lm,
-        objective=objective,
+        objective=objectives[0],
         frame=frame,
         train=bench.train,
         dev=bench.dev,
@@ -184,12 +190,17 @@ def _tuned(
         plan=plan,
         seed=bench.seed_of(attempt.seed_index, "train"),
         max_new_tokens=answer_limit(bench.lm, frame, bench.train),
+        preferences=bench.preferences,
+        dev_preferences=bench.dev_preferences,
+        reward=by_metric(bench.lm, frame, bench.metric),
+        teacher=bench.teacher,
     )
 
     def hear(progress: Progress) -> None:
         attempt.on_passes(progress.examples * PASSES_TRAINED_ROW)
 
-    trained = train(job, attached, on_progress=hear)
+    chained = train_chain(job, objectives, attached, on_progress=hear)
+    trained = chained.trained
     result = {
         "status": trained.status,
         "reason": trained.reason,
@@ -201,6 +212,7 @@ def _tuned(
         "flops": trained.flops,
         "train_seconds": trained.seconds,
         "history": trained.history,
+        "judged": dict(chained.judged),
     }
     result = finite(result)
     if attempt.search or trained.status != "ok":
@@ -217,9 +229,10 @@ def _tuned(
     predictions = _dev_answers(
         bench, attempt, frame, job.max_new_tokens, trained.examples * PASSES_TRAINED_ROW
     )
-    return Outcome(
-        result=result, predictions=predictions, files={FRAME: frame_json(frame), WEIGHTS: weights}
-    )
+    files = {FRAME: frame_json(frame), WEIGHTS: weights}
+    if chained.start is not None:
+        files[START] = safetensors.torch.save(dict(chained.start))
+    return Outcome(result=result, predictions=predictions, files=files)
 
 
 def _dev_answers(

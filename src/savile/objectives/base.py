@@ -99,6 +99,8 @@ class Objective(ABC):
     head_rate: ClassVar[float] = 1e-3
     """Peak learning rate of the heads in `modules`."""
 
+    compares: ClassVar[bool] = False
+    """Whether the board says how its policy differs from the one it started from (win rate, KL)."""
     uses_reference: ClassVar[bool] = False
     """Whether it asks for `TrainingData.reference` after its first step."""
 
@@ -138,6 +140,10 @@ class Objective(ABC):
         """Return (score, loss) on dev items; a score of None leaves it to the task's metric."""
         found = [self.loss(lm, b) for b in self.trees(items, data.tokens_per_tree)]
         return None, sum(float(loss) for loss, _ in found)
+
+    def rewards(self, lm: LM, rows: Sequence[Encoded], written: Sequence[Written]) -> list[float]:
+        """Score answers to `rows` with the trained heads, for objectives that give `reward`."""
+        raise NotImplementedError(f"{type(self).__name__} gives no reward")
 
 
 def packs(items: Sequence[T], tokens_per_tree: int, size: Callable[[T], int]) -> list[list[T]]:

@@ -1,10 +1,12 @@
 """The ladder's grammar: `few_shot+lora` and its settings become candidates.
 
-    item     = name | {name: settings}          name = part ("+" part)*
+    item     = name | [part, ...] | {name: settings}          name = part ("+" part)*
     settings = {setting: value} | {part: {setting: value}}        the second when a key is ambiguous
 
-A candidate is prompt x delta x objective. A delta without an objective is trained with `sft`, an
-objective without a delta trains `full`, `one_shot` is `few_shot` with k = 1. What a candidate needs
+A candidate is prompt x delta x objective. Objectives are a chain, trained one after the other in
+the order they are written: `lora+sft+dpo`. A delta without an objective is trained with `sft`, an
+objective without a delta trains `full`, `one_shot` is `few_shot` with k = 1. `[lora, sft, dpo]` is
+another way to write the name. What a candidate needs
 follows from its parts (`needs`, changed by a prompt's `replaces`), never from a table of pairs.
 """
 
@@ -31,7 +33,11 @@ MISSING_DATA: Mapping[str, str] = {
     "rationales": "worked steps in every train row (data.rationale: the column that holds them)",
     "system": "a system prompt (prompt.system)",
     "labels": "a closed set of answers (prompt.labels)",
-    "preferences": "preference pairs, which this version does not read yet",
+    "preferences": "preference pairs (rows with chosen and rejected, or data.preferences)",
+    "feedback": "judged answers (data.preferences: chosen and rejected, or answers with a label)",
+    "reward": "a reward: rows with wanted answers for the metric, or 'reward' earlier in the chain",
+    "teacher": "a model to learn from (teacher)",
+    "parameters": "a base whose weights are here, not behind an endpoint",
 }
 """What to give when a need is not met."""
 
@@ -44,8 +50,10 @@ class Candidate:
     """Unique label; only settings that the spec gives stand in parentheses."""
     prompts: tuple[Part, ...] = ()
     """(part, settings) in order; an empty chain is zero-shot."""
-    delta: Part | None = None
-    objective: Part | None = None
+    deltas: tuple[Part, ...] = ()
+    """(part, settings) of what trains, together; empty for a prompt."""
+    objectives: tuple[Part, ...] = ()
+    """(part, settings) in the order they are trained; empty for a prompt."""
     needs: frozenset[str] = frozenset()
     """What the data must give."""
     reason: str | None = None
@@ -64,9 +72,9 @@ class Candidate:
     @property
     def every_setting(self) -> tuple[Part, ...]:
         """All parts, prompts first, with every setting, defaults included."""
-        delta = (_filled("deltas", self.delta),) if self.delta else ()
-        objective = (_filled("objectives", self.objective),) if self.objective else ()
-        return (*self.with_defaults, *delta, *objective)
+        deltas = (_filled("deltas", part) for part in self.deltas)
+        objectives = (_filled("objectives", part) for part in self.objectives)
+        return (*self.with_defaults, *deltas, *objectives)
 
 
 def _filled(axis: registry.Axis, part: Part) -> Part:
@@ -118,6 +126,8 @@ def _item(item: Any, loc: Loc) -> tuple[Candidate | None, list[Fault]]:
             ]
     elif isinstance(item, str):
         written, settings = item, {}
+    elif isinstance(item, list) and item and all(isinstance(name, str) for name in item):
+        written, settings = "+".join(item), {}
     else:
         what = "a technique should be a name such as few_shot+lora, or {name: settings}"
         return None, [Fault(loc, what, found=clipped(item))]
@@ -134,23 +144,16 @@ def _item(item: Any, loc: Loc) -> tuple[Candidate | None, list[Fault]]:
 def _wrong_names(parts: Sequence[tuple[str, str]], loc: Loc) -> list[Fault]:
     known = [name for axis in registry.AXES[:3] for name in registry.parts(axis)]
     faults = []
-    by_axis: dict[str, list[str]] = {}
     for name, written in parts:
-        info = registry.find(name)
-        if info is None:
+        if registry.find(name) is None:
             choices = [*known, *ALIASES]
             hint = nearest(written, choices)
             what = f"unknown technique '{written}'{hint}"
             faults.append(Fault(loc, what, expected="" if hint else one_of(choices), at_key=True))
-            continue
-        by_axis.setdefault(info.axis, []).append(name)
-        if [n for n, _ in parts].count(name) > 1 and by_axis[info.axis].count(name) == 2:
+    names = [name for name, _ in parts]
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
             faults.append(Fault(loc, f"'{name}' occurs twice in one technique", at_key=True))
-    for axis, word in (("deltas", "delta"), ("objectives", "objective")):
-        different = list(dict.fromkeys(by_axis.get(axis, [])))
-        if len(different) > 1:
-            what = f"a technique has one {word}; found {' and '.join(different)}"
-            faults.append(Fault(loc, what, at_key=True, fix="Make them two techniques"))
     return faults
 
 
@@ -191,19 +194,40 @@ def _build(
     infos: Sequence[PartInfo], written: Sequence[str], given: Mapping[str, dict[str, Any]]
 ) -> Candidate:
     chosen = {axis: [i for i in infos if i.axis == axis] for axis in registry.AXES}
-    delta = next(((i.name, given[i.name]) for i in chosen["deltas"]), None)
-    objective = next(((i.name, given[i.name]) for i in chosen["objectives"]), None)
-    if delta and objective is None:
-        objective = ("sft", {})
-    if objective and delta is None:
-        delta = ("full", {})
+    deltas = tuple((i.name, given[i.name]) for i in chosen["deltas"])
+    objectives = tuple((i.name, given[i.name]) for i in chosen["objectives"])
+    if deltas and not objectives:
+        objectives = (("sft", {}),)
+    if objectives and not deltas:
+        deltas = (("full", {}),)
     return Candidate(
         name=_label(infos, written, given),
         prompts=tuple((i.name, given[i.name]) for i in chosen["prompts"]),
-        delta=delta,
-        objective=objective,
-        needs=_needs(chosen["prompts"], delta, objective),
+        deltas=deltas,
+        objectives=objectives,
+        needs=_needs(chosen["prompts"], (*deltas, *objectives)),
+        reason=_crowded(chosen["deltas"]) or _no_policy(objectives),
     )
+
+
+def _crowded(deltas: Sequence[PartInfo]) -> str | None:
+    """Return why deltas cannot train together: two change the same place."""
+    places: dict[str, str] = {}
+    for info in deltas:
+        for place in info.facts.get("occupies", ()):
+            if place in places:
+                return f"{places[place]} and {info.name} both change the base's {place}"
+            places[place] = info.name
+    return None
+
+
+def _no_policy(objectives: Sequence[Part]) -> str | None:
+    """Return why a chain of objectives leaves nothing that answers."""
+    infos = [info for name, _ in objectives if (info := registry.find(name)) is not None]
+    if not infos or any("policy" in info.facts.get("gives", ()) for info in infos):
+        return None
+    last = infos[-1].name
+    return f"{last} trains nothing that answers; let one follow that does, such as {last}+ppo"
 
 
 def _label(
@@ -225,23 +249,21 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _needs(
-    prompts: Sequence[PartInfo], delta: Part | None, objective: Part | None
-) -> frozenset[str]:
-    infos = [*prompts]
-    for part in (delta, objective):
-        info = registry.find(part[0]) if part else None
-        if info is not None:
-            infos.append(info)
-    needs = {"pairs"} if objective and registry.find(objective[0]) is None else set()
+def _needs(prompts: Sequence[PartInfo], trained: Sequence[Part]) -> frozenset[str]:
+    """Return what the data must give: what a part needs and none before it gives."""
+    found = [registry.find(name) for name, _ in trained]
+    infos = [*prompts, *(info for info in found if info is not None)]
+    needs: set[str] = set()
+    given: set[str] = set()
     for info in infos:
         for need in info.needs:
             for other in prompts:
                 if other is not info:
                     need = other.facts.get("replaces", {}).get(need, need)
-            needs.add(need)
-    given = {g for info in infos for g in info.facts.get("gives", BASE_GIVES.get(info.axis, ()))}
-    return frozenset(needs - given)
+            if need not in given:
+                needs.add(need)
+        given.update(info.facts.get("gives", BASE_GIVES.get(info.axis, ())))
+    return frozenset(needs)
 
 
 def reason(needs: frozenset[str], gives: frozenset[str]) -> str | None:

@@ -83,8 +83,8 @@ def _without_nulls(tree: Mapping[str, Any], model: type[BaseModel]) -> dict[str,
 
 def written(candidate: grammar.Candidate) -> Any:
     """Return a candidate as a ladder item with typed settings: parsing it gives the candidate."""
-    parts = [*candidate.prompts, candidate.delta, candidate.objective]
-    given = {name: _plain(settings) for name, settings in filter(None, parts) if settings}
+    parts = [*candidate.prompts, *candidate.deltas, *candidate.objectives]
+    given = {name: _plain(settings) for name, settings in parts if settings}
     name = "+".join(piece.split("(")[0] for piece in _pieces(candidate.name))
     for alias, (part, implied) in grammar.ALIASES.items():
         if alias in name.split("+") and part in given:

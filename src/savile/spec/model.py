@@ -268,7 +268,7 @@ class Spec(Section):
             raise UsageError(
                 [Problem(where=_dotted(f.loc), what=f.what, fix=f.fix) for f in faults]
             )
-        return tuple(replace(c, reason=grammar.reason(c.needs, gives)) for c in found)
+        return tuple(replace(c, reason=c.reason or grammar.reason(c.needs, gives)) for c in found)
 
     def resolved(self) -> dict[str, Any]:
         """Return everything the spec says, defaults included, as plain JSON-able values."""
