@@ -11,6 +11,7 @@ from savile.ladder.board import (
     Scale,
     Story,
     cost_of,
+    costs_of,
     line_of,
     line_of_baseline,
     ordered,
@@ -163,6 +164,21 @@ def test_the_tied_are_ranked_by_what_does_not_depend_on_the_clock() -> None:
     assert cost_of(slow, 1_000) == cost_of(fast, 1_000) == 2e9 + 1000 * 2 * 1_000 * 10
     paid = line_of(story([GOOD, GOOD]), scale(Prices(label=0.5, hour=3.6))).row
     assert cost_of(paid, 1_000) == pytest.approx(24.032 + 1.0)
+
+
+@pytest.mark.parametrize(
+    ("prices", "counted"),
+    [
+        (Prices(), "FLOPs for training and the first 1,000 requests"),
+        (Prices(hour=1.0), "USD for training and the first 1,000 requests"),
+        (Prices(label=1.0), "USD for labels"),
+        (Prices(label=1.0, hour=1.0), "USD for labels, training and the first 1,000 requests"),
+    ],
+)
+def test_a_cost_says_what_was_counted(prices: Prices, counted: str) -> None:
+    against = scale(prices)
+    row = line_of(story([GOOD, HALF]), against).row
+    assert costs_of([row], against) == (counted, {"lora": cost_of(row, 1_000)})
 
 
 def test_a_price_that_is_not_given_is_no_money_on_the_board() -> None:

@@ -1,12 +1,13 @@
 """The verdict's words, its tie set, and that it does not see winners where there are none."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from savile.ladder.verdict import verdict
+from savile.ladder.verdict import Costs, verdict
 from savile.metrics.accuracy import Accuracy
 from savile.metrics.bleu import Bleu
 from savile.stats import Measured
@@ -53,18 +54,28 @@ def test_a_clear_winner_stands_alone() -> None:
 
 def test_a_tie_names_the_tied_the_cheapest_and_how_many_rows_would_tell() -> None:
     board = [majority(0.3), noisy("lora", 0.82, 1), noisy("few_shot", 0.8, 2)]
-    found = verdict(board, Accuracy(), costs={"lora": 5.0, "few_shot": 1.0})
+    found = verdict(board, Accuracy(), costs=Costs("USD", {"lora": 5.0, "few_shot": 1.0}))
     assert {found.winner, *found.tied_with} == {"lora", "few_shot"}
     assert not found.decided
     assert "may be just as good" in found.text
-    assert "take few_shot: it is the cheapest of them" in found.text
+    assert "take few_shot: it is the cheapest of them in USD." in found.text
     assert found.more_rows is not None
     assert f"about {found.more_rows:,} more test rows (same difference, 80 % power)" in found.text
 
 
-def test_no_recommendation_by_cost_without_costs() -> None:
-    found = verdict([noisy("a", 0.8, 1), noisy("b", 0.8, 2)], Accuracy())
+@pytest.mark.parametrize("costs", [None, Costs("USD", {"a": 1.0, "b": 1.0})])
+def test_no_recommendation_by_cost_without_a_difference(costs: Costs | None) -> None:
+    found = verdict([noisy("a", 0.8, 1), noisy("b", 0.8, 2)], Accuracy(), costs=costs)
     assert "cheapest" not in found.text
+
+
+def test_equally_cheap_techniques_are_all_named() -> None:
+    board = [noisy("a", 0.8, 1), noisy("b", 0.8, 2), noisy("c", 0.8, 3)]
+    costs = Costs("USD for labels", {"a": 1.0, "b": 2.0, "c": 1.0})
+    text = verdict(board, Accuracy(), costs=costs).text
+    said = re.search(r"take (\w) or (\w): they are the cheapest of them in USD for labels\.", text)
+    assert said is not None
+    assert {said[1], said[2]} == {"a", "c"}
 
 
 @pytest.mark.parametrize("score", [0.55, 0.61, 0.45])
@@ -110,7 +121,7 @@ def test_one_seed_of_chance_decides_nothing(lora: float, zero_shot: float, words
         technique("lora", lora, kind="tuned"),
         technique("zero_shot", zero_shot),
     ]
-    found = verdict(board, Accuracy(), costs={"lora": 2.0, "zero_shot": 1.0})
+    found = verdict(board, Accuracy(), costs=Costs("USD", {"lora": 2.0, "zero_shot": 1.0}))
     assert found.text.startswith(f"Not decided: {words}")
     assert "set `seeds: 3`" in found.text
     assert "just as good" not in found.text

@@ -25,7 +25,8 @@ VERDICT = Verdict(
     tied_with=("few_shot(k=4)+lora", "full"),
     text="No single winner: lora(r=8) scored highest (0.907), but few_shot(k=4)+lora and full may be "
     "just as good.\n"
-    "While they are tied, take lora(r=8): it is the cheapest of them.\n"
+    "While they are tied, take lora(r=8): it is the cheapest of them in USD for labels, training "
+    "and the first 1,000 requests.\n"
     "Not decided: about 5,210 more test rows (same difference, 80 % power) would separate lora(r=8) "
     "from few_shot(k=4)+lora; now it is a difference of 0.006 (95 % interval -0.021 to 0.033, "
     "p = 1.000).\n"

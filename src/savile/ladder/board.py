@@ -13,16 +13,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, Final
 
 from savile import stats
 from savile.ladder.baselines import Baseline
 from savile.ladder.folder import Unit
 from savile.ladder.plan import Cell
+from savile.ladder.verdict import Costs
 from savile.metrics.base import Array, Metric, matches
 from savile.spec import Spec
 from savile.types import BoardRow, Example, Kind, Prediction
 
+COUNTED: Final = {
+    (False, False): "FLOPs for training and the first 1,000 requests",
+    (True, False): "USD for labels",
+    (False, True): "USD for training and the first 1,000 requests",
+    (True, True): "USD for labels, training and the first 1,000 requests",
+}
+"""What a cost is made of, by whether a label and an hour have a price."""
 MISTAKES_SHOWN = 5
 MISTAKE_CHARACTERS = 300
 
@@ -133,8 +141,14 @@ def prices_of(spec: Spec, device: str) -> Prices:
     return Prices(label=given.label, hour=given.cpu_hour if device == "cpu" else given.gpu_hour)
 
 
+def costs_of(rows: Sequence[BoardRow], scale: Scale) -> Costs:
+    """Return what ranks the tied, and what it is made of."""
+    counted = COUNTED[scale.prices.label is not None, scale.prices.hour is not None]
+    return Costs(counted, {row.technique: cost_of(row, scale.base_parameters) for row in rows})
+
+
 def cost_of(row: BoardRow, base_parameters: int) -> float:
-    """Return what ranks the tied: training and the first 1,000 requests, in USD or in FLOPs.
+    """Return USD once and for 1,000 requests where there are prices, else FLOPs.
 
     FLOPs (2 per parameter and token) and not seconds, so that the same run says the same again.
     """

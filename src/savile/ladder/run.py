@@ -228,9 +228,7 @@ class _Run:
             *(board.line_of(story, scale) for story in stories),
         ]
         compared = [line.measured for line in lines if line.measured is not None]
-        costs = {
-            line.row.technique: board.cost_of(line.row, scale.base_parameters) for line in lines
-        }
+        costs = board.costs_of([line.row for line in lines], scale)
         said = verdict(compared, self.bench.metric, goal=spec.goal, seed=spec.seed, costs=costs)
         return {
             "schema_version": SCHEMA_VERSION,

@@ -6,6 +6,7 @@ The numbers come from `standing.py`; here they become sentences.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from savile.ladder.standing import (
     ENOUGH_ROWS,
@@ -25,13 +26,21 @@ from savile.types import Verdict
 MORE_SEEDS = "set `seeds: 3`"
 
 
+class Costs(NamedTuple):
+    """What techniques cost, all counted in the same thing."""
+
+    counted: str
+    """In words that follow `cheapest in`: `FLOPs for training and the first 1,000 requests`."""
+    by_name: Mapping[str, float]
+
+
 def verdict(
     measured: Sequence[Measured],
     metric: Metric,
     *,
     goal: float | None = None,
     seed: int = 0,
-    costs: Mapping[str, float] | None = None,
+    costs: Costs | None = None,
 ) -> Verdict:
     """Return the verdict on techniques that were measured on the same rows.
 
@@ -40,7 +49,7 @@ def verdict(
         metric: what was measured.
         goal: the wanted score, in the metric's unit.
         seed: of the bootstrap.
-        costs: what a technique costs, by name, in any one unit; ranks the tied.
+        costs: what the techniques cost; ranks the tied.
     """
     if not measured:
         return Verdict(
@@ -48,7 +57,7 @@ def verdict(
         )
     standing = stand(measured, metric, seed)
     more = more_rows(standing)
-    lines = [headline(standing), *tie(standing, more, costs or {}), *certainty(standing, goal)]
+    lines = [headline(standing), *tie(standing, more, costs), *certainty(standing, goal)]
     beaten = standing.baseline is not None or standing.best.measured.kind == "baseline"
     tied = () if beaten else tuple(pair.other.measured.name for pair in standing.tied)
     return Verdict(
@@ -96,21 +105,30 @@ def headline(standing: Standing) -> str:
     )
 
 
-def tie(standing: Standing, more: int | None, costs: Mapping[str, float]) -> list[str]:
+def tie(standing: Standing, more: int | None, costs: Costs | None) -> list[str]:
     """Return what to do about a tie: the cheapest of the tied, and what would decide."""
     if not standing.tied or standing.baseline is not None or not standing.enough:
         return []
     if standing.best.measured.one_seed:
         return []
-    lines, name = [], standing.best.measured.name
+    lines: list[str] = []
+    name = standing.best.measured.name
     names = [name, *(pair.other.measured.name for pair in standing.close)]
-    priced = [n for n in names if n in costs]
-    if len(priced) > 1:
-        cheapest = min(priced, key=lambda n: costs[n])
-        lines.append(f"While they are tied, take {cheapest}: it is the cheapest of them.")
+    lines += [] if costs is None else _cheapest(names, costs)
     if not standing.tied[0].one_seed:
         lines.append(_what_would_tell(standing, standing.tied[0], more))
     return [*lines, *(f"Also not decided: {doubt}." for doubt in _doubts(standing)[1:])]
+
+
+def _cheapest(names: Sequence[str], costs: Costs) -> list[str]:
+    """Say which of the tied cost least and in what; nothing when they cost the same."""
+    least = min(costs.by_name[name] for name in names)
+    found = [name for name in names if costs.by_name[name] == least]
+    if len(found) == len(names):
+        return []
+    they = "it is" if len(found) == 1 else "they are"
+    take = f"While they are tied, take {' or '.join(found)}: {they} the cheapest of them"
+    return [f"{take} in {costs.counted}."]
 
 
 def _what_would_tell(standing: Standing, rival: Pair, more: int | None) -> str:
