@@ -14,7 +14,7 @@ is left is the feed-forward. What does not look like this is refused, never gues
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -153,25 +153,29 @@ class Sites:
         """
         return [self._back(block) for block in self.feed_forward_blocks()]
 
-    def norms(self) -> dict[str, nn.Module]:
-        """Return every normalization that has parameters, by name."""
-        return {
-            name: module
+    def norms(self) -> list[str]:
+        """Return the names of all normalizations that have parameters."""
+        return [
+            name
             for name, module in self._model.named_modules()
             if "norm" in type(module).__name__.lower() and list(module.parameters(recurse=False))
-        }
+        ]
 
-    def final_norms(self) -> dict[str, nn.Module]:
-        """Return the normalizations after the last layer."""
+    def final_norms(self) -> list[str]:
+        """Return the names of the normalizations after the last layer."""
         layers = tuple(f"{name}." for name in self.layers())
-        outside = {k: m for k, m in self.norms().items() if not k.startswith(layers)}
-        # Bloom's other one stands between the embeddings and the first layer
-        return {name: module for name, module in outside.items() if "embed" not in name}
+        outside = [name for name in self.norms() if not name.startswith(layers)]
+        return [name for name in outside if "embed" not in name]  # Bloom's is before the first
 
     def biases(self) -> dict[str, nn.Parameter]:
         """Return every additive bias the base has, by name."""
         named = self._model.named_parameters()
         return {name: p for name, p in named if name.rsplit(".", 1)[-1] == "bias"}
+
+    def parameters_of(self, modules: Iterable[str]) -> dict[str, nn.Parameter]:
+        """Return all parameters inside the named modules, by full name."""
+        inside = tuple(f"{name}." for name in modules)
+        return {name: p for name, p in self._model.named_parameters() if name.startswith(inside)}
 
     def _layer(self, name: str, layer: nn.Module) -> tuple[Block, Block]:
         """Return the attention and the feed-forward of one layer."""
@@ -218,31 +222,6 @@ class Sites:
         )
 
 
-def named(wanted: Sequence[str], known: Iterable[str], where: str) -> list[str]:
-    """Return the known module names that end in one of the wanted, as PEFT matches them.
-
-    Args:
-        wanted: last parts of names, such as `v_proj` or `mlp.c_proj`.
-        known: full names.
-        where: the setting they come from, for the error.
-
-    Raises:
-        UsageError: one of the wanted matches nothing.
-    """
-    names = list(known)
-    missing = [w for w in wanted if not any(_ends(name, w) for name in names)]
-    if missing:
-        raise UsageError(
-            Problem(
-                what="the base has no such module",
-                where=where,
-                found=", ".join(missing),
-                expected=", ".join(sorted({name.rsplit(".", 1)[-1] for name in names})),
-            )
-        )
-    return [name for name in names if any(_ends(name, w) for w in wanted)]
-
-
 def change_output(site: LinearSite, update: Update) -> RemovableHandle:
     """Let `update` change a linear map's output until the handle is removed."""
 
@@ -277,10 +256,6 @@ def change_block(block: Block, update: Update) -> list[RemovableHandle]:
         block.first.register_forward_pre_hook(enter, with_kwargs=True),
         block.last.register_forward_hook(leave),
     ]
-
-
-def _ends(name: str, wanted: str) -> bool:
-    return f".{name}".endswith(f".{wanted}")
 
 
 def _with_matrices(layer: nn.Module) -> list[str]:
