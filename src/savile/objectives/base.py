@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from savile.lm.model import LM
-from savile.lm.tree import Tree
+from savile.lm.tree import Paths, Tree, build
 
 T = TypeVar("T")
 
@@ -144,6 +144,96 @@ class Objective(ABC):
     def rewards(self, lm: LM, rows: Sequence[Encoded], written: Sequence[Written]) -> list[float]:
         """Score answers to `rows` with the trained heads, for objectives that give `reward`."""
         raise NotImplementedError(f"{type(self).__name__} gives no reward")
+
+
+class Pair(NamedTuple):
+    """A preference, and what the reference thinks of its answers."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+    reference: tuple[float, float] = (0.0, 0.0)
+    """log p of chosen and rejected under the reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBatch(Batch):
+    """Pairs in one tree; a pair's answers are neighboring sequences of it."""
+
+    pairs: Sequence[Pair]
+
+
+class FromPairs(Objective):
+    """An objective over (chosen, rejected): it states `formula`, the rest is here.
+
+    The prompt of a pair is computed once for both answers, and the reference's log-probabilities
+    once for the whole training: before its first step the policy is the reference.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("preferences", "parameters")
+    gives: ClassVar[tuple[str, ...]] = ("policy",)
+    compares: ClassVar[bool] = True
+    refers: ClassVar[bool] = True
+    """Whether the formula looks at the reference."""
+
+    @abstractmethod
+    def formula(self, policy: Tensor, reference: Tensor, tokens: Tensor) -> Tensor:
+        """Return the loss of n pairs, [n].
+
+        Args:
+            policy: log-probabilities of whole answers, [n, 2]: chosen, rejected.
+            reference: the same under the reference; zeros where it is not referred to.
+            tokens: lengths of the answers, end token included, [n, 2].
+        """
+
+    def items(self, lm: LM, data: TrainingData) -> list[Pair]:
+        """Return the pairs with the reference's log-probabilities."""
+        pairs = [
+            Pair(row.prompt, row.chosen, row.rejected)
+            for row in data.preferences
+            if row.chosen is not None and row.rejected is not None
+        ]
+        if not self.refers:
+            return pairs
+        known: dict[int, tuple[float, float]] = {}
+        place = {id(pair): number for number, pair in enumerate(pairs)}
+        with torch.no_grad():
+            for batch in self.trees(pairs, data.tokens_per_tree):
+                found = lm.sequence_logprobs(batch.tree).view(-1, 2).tolist()
+                for pair, (chosen, rejected) in zip(batch.pairs, found, strict=True):
+                    known[place[id(pair)]] = (chosen, rejected)
+        return [pair._replace(reference=known[n]) for n, pair in enumerate(pairs)]
+
+    def trees(self, items: Sequence[Pair], tokens_per_tree: int) -> list[PairBatch]:
+        """Pack pairs; each counts the same."""
+        return [
+            PairBatch(
+                tree=build([Paths(pair.prompt, [pair.chosen, pair.rejected]) for pair in pack]),
+                examples=len(pack),
+                share=len(pack) / len(items),
+                pairs=pack,
+            )
+            for pack in packs(items, tokens_per_tree, pair_tokens)
+        ]
+
+    def loss(self, lm: LM, batch: PairBatch) -> tuple[Tensor, dict[str, float]]:
+        """Return the share of the pairs' mean, and how the pairs stand."""
+        policy = lm.sequence_logprobs(batch.tree).view(-1, 2)
+        reference = policy.new_tensor([pair.reference for pair in batch.pairs])
+        tokens = policy.new_tensor([(len(p.chosen), len(p.rejected)) for p in batch.pairs])
+        losses = self.formula(policy, reference, tokens)
+        moved = (policy - reference).detach()
+        told = {
+            "pair_accuracy": (moved[:, 0] > moved[:, 1]).float().mean(),
+            "margin": (moved[:, 0] - moved[:, 1]).mean(),
+            "chosen_logp": policy.detach()[:, 0].mean(),
+        }
+        return batch.share * losses.mean(), {k: batch.share * float(v) for k, v in told.items()}
+
+
+def pair_tokens(pair: Pair) -> int:
+    """Return the tokens of a pair as separate sequences."""
+    return 2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
 
 
 def packs(items: Sequence[T], tokens_per_tree: int, size: Callable[[T], int]) -> list[list[T]]:

@@ -1,0 +1,38 @@
+"""Identity preference optimization: push the log-ratio of a pair to a fixed margin, not further.
+
+    L = (h - 1 / (2 tau))^2,    h = log p(y_w|x)/p_ref(y_w|x) - log p(y_l|x)/p_ref(y_l|x)
+
+Source: Azar, Rowland, Piot, Guo, Calandriello, Valko, Munos 2023, arXiv 2310.12036, equation 17.
+
+Differs from TRL, which averages log-probabilities over tokens; the paper sums them, as here.
+
+Cost: that of DPO.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, final
+
+from annotated_types import Gt
+from torch import Tensor
+
+from savile.objectives.base import FromPairs
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class IPO(FromPairs):
+    """Learn from preference pairs up to a margin, so that sure pairs do not run away."""
+
+    needs: ClassVar[tuple[str, ...]] = ("preferences", "parameters")
+    gives: ClassVar[tuple[str, ...]] = ("policy",)
+    rate_factor: ClassVar[float] = 0.1
+
+    tau: Annotated[float, Gt(0)] = 0.1
+    """Strength of the pull to the reference: the margin is 1 / (2 tau) nats."""
+
+    def formula(self, policy: Tensor, reference: Tensor, tokens: Tensor) -> Tensor:
+        """Return equation 17 of each pair."""
+        moved = policy - reference
+        return (moved[:, 0] - moved[:, 1] - 1 / (2 * self.tau)).square()
