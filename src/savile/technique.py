@@ -38,12 +38,13 @@ class Technique:
         return frame
 
 
-def build(candidate: Candidate) -> Technique:
-    """Instantiate the parts a candidate names."""
+def build(candidate: Candidate, frame: Frame) -> Technique:
+    """Instantiate the parts a candidate names for the task whose words `frame` holds."""
+    deltas: list[Delta] = [_part("deltas", name, own) for name, own in candidate.deltas]
     return Technique(
         name=candidate.name,
         prompts=tuple(_part("prompts", name, settings) for name, settings in candidate.prompts),
-        delta=joined([_part("deltas", name, own) for name, own in candidate.deltas]),
+        delta=joined([delta.for_task(frame.instruction, frame.labels) for delta in deltas]),
         objectives=tuple(_part("objectives", name, own) for name, own in candidate.objectives),
     )
 

@@ -8,6 +8,7 @@ from savile.errors import UsageError
 from savile.ladder.bench import Bench, bench_of, load_base
 from savile.ladder.budget import SAFETY, Cost, make_plan, probe, share_of, timed_share
 from savile.ladder.plan import BATCH_SIZE
+from savile.prompts.base import Frame
 from savile.spec import Spec
 from savile.technique import build
 
@@ -61,7 +62,7 @@ def test_a_probe_leaves_the_base_as_it_was(task: Path) -> None:
     spec = specs.load(task)
     ready = bench(spec)
     before = {k: v.clone() for k, v in ready.lm.model.state_dict().items()}
-    zero, _, lora, _ = [build(c) for c in spec.candidates(frozenset({"pairs", "labels"}))]
+    zero, _, lora, _ = [build(c, Frame()) for c in spec.candidates(frozenset({"pairs", "labels"}))]
     assert probe(ready, zero).presentation_seconds == 0
     cost = probe(ready, lora)
     assert cost.row_seconds > 0

@@ -46,6 +46,7 @@ class PromptTuning(Delta):
     """Soft prompt vectors before the input."""
 
     starts_as_base: ClassVar[bool] = False
+    occupies: ClassVar[tuple[str, ...]] = ("virtual tokens",)
     rate_share: ClassVar[float] = 0.5
     """Default learning rate as a share of the embedding's root mean square (measured:
     docs/log.md)."""

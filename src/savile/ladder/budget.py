@@ -66,7 +66,9 @@ def make_plan(
     """
     share = share_of(spec, len(bench.train))
     techniques = {
-        candidate.name: build(candidate) for candidate in candidates if runs(candidate, bench)
+        candidate.name: build(candidate, bench.frame)
+        for candidate in candidates
+        if runs(candidate, bench)
     }
     if spec.budget.seconds is not None and techniques:
         probed = {name: probe(bench, technique) for name, technique in techniques.items()}

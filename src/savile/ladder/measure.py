@@ -92,7 +92,7 @@ def _measure(
 @contextmanager
 def attached(lm: LM, ready: Ready) -> Iterator[None]:
     """Put a trial's weights on the base while the block runs."""
-    delta = None if ready.weights is None else build(ready.candidate).delta
+    delta = None if ready.weights is None else build(ready.candidate, ready.frame).delta
     if delta is None or ready.weights is None:
         yield
         return

@@ -138,7 +138,7 @@ def frame_from_json(data: bytes) -> Frame:
 
 
 def _run(bench: Bench, attempt: Attempt) -> Outcome:
-    technique = build(attempt.candidate)
+    technique = build(attempt.candidate, bench.frame)
     seed = bench.seed_of(attempt.seed_index, "prompt")
     frame = technique.frame(bench.frame, bench.train, seed)
     if technique.delta is None:
