@@ -9,8 +9,9 @@ import torch
 from savile.deltas.base import Delta
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
-from savile.lm.generate import end_tokens, greedy
+from savile.lm.generate import end_tokens, greedy, sample
 from savile.lm.model import LM
+from savile.lm.tree import Paths, build
 from savile.prompts.base import Frame
 from savile.types import Example
 from tests import tiny
@@ -105,3 +106,46 @@ def test_the_end_tokens_are_those_of_template_tokenizer_and_model() -> None:
     assert lm.model.generation_config is not None
     lm.model.generation_config.eos_token_id = [2, 9]
     assert end_tokens(lm) == {2, 4, 9}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])
+def test_a_sample_does_not_depend_on_its_neighbors(family: str) -> None:
+    lm = tiny.lm(family)
+    seeds = list(range(len(PROMPTS)))
+    together = sample(lm, PROMPTS, LENGTH, seeds=seeds)
+    alone = [sample(lm, [p], LENGTH, seeds=[s])[0] for p, s in zip(PROMPTS, seeds, strict=True)]
+    assert together == alone
+    assert sample(lm, PROMPTS, LENGTH, seeds=[s + 1 for s in seeds]) != together
+
+
+def test_samples_follow_the_model_s_odds() -> None:
+    lm, n = tiny.lm("llama"), 3000
+    tree = build([Paths(PROMPTS[0], [])])
+    with torch.no_grad():
+        odds = (lm.logits(tree, tree.ends)[0].double() / 2).softmax(-1)
+    drawn = sample(lm, [PROMPTS[0]] * n, 1, seeds=range(n), temperature=2.0)
+    found = torch.bincount(torch.tensor([ids[0] for ids in drawn]), minlength=len(odds)) / n
+    assert float((found - odds).abs().max()) < 4 * (0.25 / n) ** 0.5
+
+
+def test_the_nucleus_leaves_the_tail_out() -> None:
+    lm = tiny.lm("llama")
+    tree = build([Paths(PROMPTS[0], [])])
+    with torch.no_grad():
+        odds, tokens = lm.logits(tree, tree.ends)[0].softmax(-1).sort(descending=True)
+    inside = int((odds.cumsum(-1) < 0.5).sum()) + 1
+    drawn = sample(lm, [PROMPTS[0]] * 500, 1, seeds=range(500), top_p=0.5)
+    assert {ids[0] for ids in drawn} <= set(tokens[:inside].tolist())
+    (likeliest,) = sample(lm, [PROMPTS[1]], LENGTH, seeds=[3], top_p=1e-9)
+    (best,) = greedy(lm, [PROMPTS[1]], LENGTH)
+    assert likeliest[: len(best)] == best
+
+
+def test_an_ended_sample_keeps_its_end_and_nothing_after() -> None:
+    lm = tiny.lm("llama")
+    stops = end_tokens(lm)
+    drawn = sample(lm, [PROMPTS[0]] * 400, 30, seeds=range(400), temperature=3.0)
+    ended = [ids for ids in drawn if ids[-1] in stops]
+    assert ended
+    assert all(token not in stops for ids in drawn for token in ids[:-1])
+    assert all(len(ids) == 30 for ids in drawn if ids[-1] not in stops)

@@ -1,5 +1,4 @@
-"""Greedy generation for many prompts at once: the shared prefix is computed once, finished rows
-leave.
+"""Generation for many prompts at once: the shared prefix is computed once, finished rows leave.
 
 The prompts form a tree; after its forward pass the keys and values of the stem stay shared and
 those of each prompt's own tokens are laid side by side, with room for the answers. No padding
@@ -8,30 +7,86 @@ enters a sequence, so the answers equal those of single runs (up to rounding of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from savile.lm.model import LM
 from savile.lm.store import after_prompts
 from savile.lm.tree import Paths, build
 
+Pick = Callable[[Tensor, Sequence[int]], list[int]]
+"""Chooses the next token of every running answer from its logits [A, V]; the second argument says
+which answers run."""
 
-@torch.no_grad()
+
 def greedy(lm: LM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-    """Return the ids written after each prompt, the end token left out.
+    """Return the likeliest ids after each prompt, the end token left out.
 
     Args:
         lm: the model, with whatever delta is attached.
         prompts: token ids, at least one each.
         max_new_tokens: where an answer is cut that has not ended by itself.
     """
+    stops = end_tokens(lm)
+    written = generate(lm, prompts, max_new_tokens, lambda logits, _: logits.argmax(-1).tolist())
+    return [ids[:-1] if ids and ids[-1] in stops else ids for ids in written]
+
+
+def sample(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    seeds: Sequence[int],
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+) -> list[list[int]]:
+    """Return ids drawn after each prompt, with the end token of an answer that ended.
+
+    Every answer draws from a generator of its own, so it does not depend on its neighbors.
+
+    Args:
+        lm: the model, with whatever delta is attached.
+        prompts: token ids, at least one each; the same prompt may stand there many times.
+        max_new_tokens: where an answer is cut that has not ended by itself.
+        seeds: one for each prompt.
+        temperature: above 0; logits are divided by it.
+        top_p: draw from the fewest tokens whose probabilities reach it (nucleus sampling, Holtzman
+            et al. 2019, arXiv 1904.09751).
+    """
+    draws = [random.Random(seed) for seed in seeds]
+
+    def pick(logits: Tensor, running: Sequence[int]) -> list[int]:
+        odds = (logits.double() / temperature).softmax(-1)
+        odds, tokens = odds.sort(-1, descending=True)
+        before = odds.cumsum(-1) - odds
+        odds = odds.masked_fill(before >= top_p, 0.0)
+        ends = odds.cumsum(-1)
+        at = torch.tensor([draws[row].random() for row in running], device=odds.device)
+        place = torch.searchsorted(ends, at[:, None] * ends[:, -1:], right=True)
+        chosen = place.clamp(max=odds.shape[-1] - 1)
+        return tokens.gather(-1, chosen).squeeze(-1).tolist()
+
+    return generate(lm, prompts, max_new_tokens, pick)
+
+
+@torch.no_grad()
+def generate(
+    lm: LM, prompts: Sequence[Sequence[int]], max_new_tokens: int, pick: Pick
+) -> list[list[int]]:
+    """Return the ids that `pick` chooses after each prompt, with the end token where one came."""
     if not prompts:
         return []
     stops = end_tokens(lm)
     if not lm.uses_tree:
-        return [_plain(lm, prompt, max_new_tokens, stops) for prompt in prompts]
+        return [
+            _plain(lm, prompt, max_new_tokens, stops, lambda logits, n=n: pick(logits, [n])[0])  # type: ignore[misc]
+            for n, prompt in enumerate(prompts)
+        ]
     tree = build([Paths(prompt, []) for prompt in prompts])
     layout = lm.plan(tree)
     layout.keep = {}
@@ -41,11 +96,11 @@ def greedy(lm: LM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> lis
     answers: list[list[int]] = [[] for _ in prompts]
     running = np.arange(len(prompts))
     for written in range(max_new_tokens):
-        tokens = logits.argmax(-1)
-        chosen = tokens.tolist()
+        chosen = pick(logits, running.tolist())
+        tokens = torch.tensor(chosen, device=lm.device)
         alive = np.asarray([token not in stops for token in chosen])
-        for row, token in zip(running[alive], np.asarray(chosen)[alive], strict=True):
-            answers[row].append(int(token))
+        for row, token in zip(running, chosen, strict=True):
+            answers[row].append(token)
         if not alive.any() or written + 1 == max_new_tokens:
             break
         if not alive.all():
@@ -68,14 +123,19 @@ def end_tokens(lm: LM) -> frozenset[int]:
     return frozenset(int(s) for s in stops if s is not None)
 
 
-def _plain(lm: LM, prompt: Sequence[int], limit: int, stops: frozenset[int]) -> list[int]:
+def _plain(
+    lm: LM,
+    prompt: Sequence[int],
+    limit: int,
+    stops: frozenset[int],
+    pick: Callable[[Tensor], int],
+) -> list[int]:
     """Generate for one prompt on a model that takes no tree: every step computes the whole
     sequence."""
     answer: list[int] = []
     for _ in range(limit):
         tree = build([Paths([*prompt, *answer], [])])
-        token = int(lm.logits(tree, tree.ends)[0].argmax())
-        if token in stops:
+        answer.append(pick(lm.logits(tree, tree.ends)))
+        if answer[-1] in stops:
             break
-        answer.append(token)
     return answer
