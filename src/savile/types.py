@@ -85,7 +85,7 @@ class BoardRow:
     kind: Kind
     status: Status
     reason: str | None = None
-    """Why the row has no score, or what to know about it (for example "stopped early")."""
+    """Why the row has no score, or what to know about its score."""
     score: float | None = None
     low: float | None = None
     high: float | None = None

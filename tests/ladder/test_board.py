@@ -218,3 +218,17 @@ def test_a_row_without_a_score_counts_seconds_as_one_with_a_score() -> None:
 def test_what_cut_the_search_short_is_said_on_the_row() -> None:
     row = line_of(story([GOOD, HALF], cell=replace(CELL, note="too few")), scale()).row
     assert (row.status, row.reason) == ("ok", "too few")
+
+
+def test_a_row_that_was_still_improving_says_so_beside_other_notes() -> None:
+    looks = [(1, 2.0), (2, 1.8), (3, 1.62), (4, 1.47)]
+    history = [{"step": n, "dev_score": 0.2, "dev_loss": loss} for n, loss in looks]
+    trials = [Unit(result={**TRAINED, "history": history}, path=HERE)] * 2
+    cell = replace(CELL, note="too few")
+    line = line_of(story([GOOD, HALF], trials=trials, cell=cell), scale())
+    assert line.improving
+    assert line.row.reason == (
+        "too few; still improving when its budget ended: dev loss 1.62 -> 1.47 over its last 25 %; "
+        "give it more budget.train_examples"
+    )
+    assert not line_of(story([GOOD, HALF]), scale()).improving

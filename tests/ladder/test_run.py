@@ -1,5 +1,7 @@
 import json
 import math
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from savile.errors import (
     UsageError,
 )
 from savile.job import Job
-from savile.ladder import bench
+from savile.ladder import bench, improving
 from savile.ladder import run as ladder
 from savile.ladder.answer import Customized, best_of
 from savile.ladder.folder import PREDICTIONS, WEIGHTS, RunFolder, unit_id
@@ -203,6 +205,24 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_board(
     assert same(board, board_of(whole))
     assert weights(folder) == weights(whole)
     assert board["test_openings"] == 1
+
+
+def test_techniques_that_were_still_improving_are_named_on_the_board(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished[1], tmp_path / "run")
+    (tmp_path / "run" / "board.json").unlink()
+    monkeypatch.setattr(improving, "LEAST_PART", 0.001)
+    document = ladder.run(specs.load(finished[0]), tmp_path / "run")
+    notes = {name: row["reason"] for name, row in rows(document).items() if row["reason"]}
+    (name,) = notes
+    said = (
+        r"still improving when its budget ended: dev loss 5\.\d\d -> 5\.\d\d over its last 25 %; "
+        r"give it more budget\.train_examples"
+    )
+    assert re.fullmatch(said, notes[name])
+    assert name == "lora(learning_rate=0.02)"
+    assert f"{name} was still improving" in document["verdict"]["text"]
 
 
 def test_only_and_skip_choose_by_name(task: Path, tmp_path: Path) -> None:

@@ -217,3 +217,18 @@ def test_every_number_is_finite_and_the_same_seed_gives_the_same_verdict() -> No
     numbers = [v for c in found.comparisons for v in c.values() if isinstance(v, float)]
     assert all(map(math.isfinite, numbers))
     assert found == verdict(board, Accuracy(), seed=3)
+
+
+@pytest.mark.parametrize(
+    ("improving", "words"),
+    [
+        ([], None),
+        (["lora"], "lora was still improving when its budget ended; a larger one may raise it."),
+        (["full"], "This is the order at this budget: full was still improving when it ended"),
+        (["lora", "full"], "lora and full were still improving when it ended, and a larger budget"),
+    ],
+)
+def test_what_more_budget_might_change_is_said(improving: list[str], words: str | None) -> None:
+    board = [technique(name, *[a] * 3, kind="tuned") for name, a in (("lora", 0.9), ("full", 0.6))]
+    text = verdict(board, Accuracy(), improving=improving).text
+    assert words in text if words else "improving" not in text

@@ -1,7 +1,7 @@
 """A realistic board document, built from the types that write real ones."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from savile.types import BoardRow, Kind, Verdict
@@ -20,6 +20,7 @@ TECHNIQUES: list[tuple[str, Kind, float, float, int, float, float, float, float]
     ("zero_shot", "prompt", 0.402, 0.048, 0, 0.0, 0.022, 33, 0.012),
     ("majority", "baseline", 0.183, 0.038, 0, 0.0, 0.0001, 0, 0.0),
 ]
+IMPROVING = "still improving when its budget ended: dev loss 1.62 -> 1.47 over its last 25 %"
 VERDICT = Verdict(
     winner="lora(r=8)",
     tied_with=("few_shot(k=4)+lora", "full"),
@@ -91,6 +92,7 @@ def document() -> dict[str, Any]:
     """Return a full board document as it is read from `board.json`."""
     reason = "needs rationales: no row of train has a `rationale`"
     rows = [row(i) for i in range(len(TECHNIQUES))]
+    rows[3:5] = [replace(r, reason=IMPROVING) for r in rows[3:5]]
     rows.append(
         BoardRow(technique="chain_of_thought", kind="prompt", status="not_run", reason=reason)
     )

@@ -81,6 +81,7 @@ def test_the_page_has_everything() -> None:
         "0.907 [0.873, 0.935]",
         "chain_of_thought",
         "needs rationales",
+        "p_tuning, prompt_tuning(tokens=20): still improving when its budget ended",
         "my card was charged twice",
         "2,012",
         "7 empty, 5 duplicate",

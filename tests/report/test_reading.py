@@ -4,6 +4,7 @@ import pytest
 from rich.cells import cell_len
 
 from savile.report import reading
+from tests.report.sample import IMPROVING, document
 
 
 @pytest.mark.parametrize(
@@ -94,3 +95,7 @@ def test_scores_rank_and_rows_without_one_stand_apart() -> None:
 def test_a_second_opening_of_the_test_set_is_said() -> None:
     assert "used 2 times" in reading.read({"test_openings": 2}).limits[0]
     assert len(reading.read({"test_openings": 1}).limits) == 1
+
+
+def test_rows_with_the_same_note_share_a_line() -> None:
+    assert reading.read(document()).notes == [f"p_tuning, prompt_tuning(tokens=20): {IMPROVING}"]

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from savile.report import terminal
-from tests.report.sample import document
+from tests.report.sample import IMPROVING, document
 
 
 def printed(
@@ -54,6 +54,11 @@ def test_rows_rank_by_score_then_come_those_without_one_then_the_verdict() -> No
     places = [shown.index(part) for part in order]
     assert places == sorted(places)
     assert shown.index("No single winner") < shown.index("Intervals and p-values speak about")
+
+
+def test_what_is_to_know_about_a_score_stands_below_the_table() -> None:
+    shown = " ".join(printed(document(), 200).split())
+    assert f"p_tuning, prompt_tuning(tokens=20): {IMPROVING}" in shown
 
 
 def test_nothing_but_text_goes_into_a_pipe() -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from savile import stats
 from savile.ladder.baselines import Baseline
 from savile.ladder.folder import Unit
+from savile.ladder.improving import still_improving
 from savile.ladder.plan import Cell
 from savile.ladder.verdict import Costs
 from savile.metrics.base import Array, Metric, matches
@@ -53,6 +54,8 @@ class Scale:
     base_parameters: int
     prices: Prices
     seed: int
+    budget: str = "budget.train_examples"
+    """The key of the spec that limits training."""
 
     def statistics(self, predictions: Sequence[Prediction]) -> Array:
         """Return the metric's statistics of answers to the test rows: float64 [N, S]."""
@@ -66,6 +69,8 @@ class Line:
 
     row: BoardRow
     measured: stats.Measured | None = None
+    improving: bool = False
+    """Whether it was still getting better when its budget ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,17 +108,22 @@ def line_of(story: Story, scale: Scale) -> Line:
         _measured(story.cell.technique, story.cell.kind, answers, scale),
         stochastic=story.cell.stochastic,
     )
+    how = still_improving(story.trials, scale.metric.top)
+    notes = [
+        story.cell.note,
+        how and f"still improving when its budget ended: {how}; give it more {scale.budget}",
+    ]
     row = BoardRow(
         technique=story.cell.technique,
         kind=story.cell.kind,
         status="ok",
-        reason=story.cell.note,
+        reason="; ".join(filter(None, notes)) or None,
         settings=story.settings,
         **_scores(measured, answers, scale),
         **_learned(story, scale),
         **_costs(story, scale),
     )
-    return Line(row=row, measured=measured)
+    return Line(row=row, measured=measured, improving=how is not None)
 
 
 def line_of_baseline(baseline: Baseline, n_train: int, scale: Scale) -> Line:

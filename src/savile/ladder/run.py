@@ -211,25 +211,24 @@ class _Run:
 
     def _document(self, stories: Sequence[board.Story], test: Sequence[Example]) -> Board:
         self.work.say("done", "the board")
-        dataset, spec, frame = self.prepared.dataset, self.spec, self.bench.frame
-        scale = board.Scale(
-            metric=self.bench.metric,
-            test=test,
-            labels=frame.labels,
-            base_parameters=self.bench.lm.n_parameters,
-            prices=board.prices_of(spec, self.bench.lm.device.type),
-            seed=spec.seed,
-        )
+        dataset, spec, scale = self.prepared.dataset, self.spec, self._scale(test)
         lines = [
             *(
                 board.line_of_baseline(one, len(dataset.train), scale)
-                for one in baselines(dataset.train, test, closed=bool(frame.labels))
+                for one in baselines(dataset.train, test, closed=bool(scale.labels))
             ),
             *(board.line_of(story, scale) for story in stories),
         ]
         compared = [line.measured for line in lines if line.measured is not None]
         costs = board.costs_of([line.row for line in lines], scale)
-        said = verdict(compared, self.bench.metric, goal=spec.goal, seed=spec.seed, costs=costs)
+        said = verdict(
+            compared,
+            self.bench.metric,
+            goal=spec.goal,
+            seed=spec.seed,
+            costs=costs,
+            improving=[line.row.technique for line in lines if line.improving],
+        )
         return {
             "schema_version": SCHEMA_VERSION,
             "task": spec.task,
@@ -257,12 +256,25 @@ class _Run:
             "versions": dict(self.prepared.identity["versions"]),
         }
 
+    def _scale(self, test: Sequence[Example]) -> board.Scale:
+        spec, lm = self.spec, self.bench.lm
+        timed = spec.budget.seconds is not None
+        return board.Scale(
+            metric=self.bench.metric,
+            test=test,
+            labels=self.bench.frame.labels,
+            base_parameters=lm.n_parameters,
+            prices=board.prices_of(spec, lm.device.type),
+            seed=spec.seed,
+            budget="budget.seconds" if timed else "budget.train_examples",
+        )
+
     def _notes(self) -> list[str]:
         dataset, judging = self.prepared.dataset, len(self.bench.dev)
         notes = [*dataset.notes, *dataset.warnings]
         if judging < (dev := len(dataset.dev)):
             notes.append(f"dev: {judging} of {dev} rows choose the settings (a random sample)")
-        return notes + [f"{cell.technique}: {cell.note}" for cell in self.cells if cell.note]
+        return notes
 
     # ── units ────────────────────────────────────────────────────────────────────────────────
 

@@ -41,6 +41,7 @@ def verdict(
     goal: float | None = None,
     seed: int = 0,
     costs: Costs | None = None,
+    improving: Sequence[str] = (),
 ) -> Verdict:
     """Return the verdict on techniques that were measured on the same rows.
 
@@ -50,6 +51,7 @@ def verdict(
         goal: the wanted score, in the metric's unit.
         seed: of the bootstrap.
         costs: what the techniques cost; ranks the tied.
+        improving: techniques that were still getting better when their budget ended.
     """
     if not measured:
         return Verdict(
@@ -58,6 +60,7 @@ def verdict(
     standing = stand(measured, metric, seed)
     more = more_rows(standing)
     lines = [headline(standing), *tie(standing, more, costs), *certainty(standing, goal)]
+    lines += unfinished(standing, improving)
     beaten = standing.baseline is not None or standing.best.measured.kind == "baseline"
     tied = () if beaten else tuple(pair.other.measured.name for pair in standing.tied)
     return Verdict(
@@ -202,6 +205,21 @@ def certainty(standing: Standing, goal: float | None) -> list[str]:
             f"{MORE_SEEDS}."
         )
     return lines
+
+
+def unfinished(standing: Standing, improving: Sequence[str]) -> list[str]:
+    """Return what more budget might change: a better score of the best, or the order."""
+    name = standing.best.measured.name
+    others = [n for n in improving if n != name]
+    if others:
+        verb = "was" if len(improving) == 1 else "were"
+        return [
+            f"This is the order at this budget: {_listed(improving)} {verb} still improving when "
+            "it ended, and a larger budget may change it."
+        ]
+    if improving:
+        return [f"{name} was still improving when its budget ended; a larger one may raise it."]
+    return []
 
 
 def _goal(standing: Standing, goal: float) -> str:

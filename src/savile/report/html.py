@@ -87,7 +87,9 @@ def _table(board: Board) -> str:
     )
     rest = "".join(f"<li>{escape(row.name)}: {escape(_why(row))}</li>" for row in board.others)
     missing = f'<p class="soft">Without a score:</p><ul class="soft">{rest}</ul>' if rest else ""
-    return f"<h2>The board</h2>{table}{LEGEND}{missing}"
+    said = "".join(f"<li>{escape(note)}</li>" for note in board.notes)
+    notes = f'<p class="soft">About these scores:</p><ul class="soft">{said}</ul>' if said else ""
+    return f"<h2>The board</h2>{table}{LEGEND}{notes}{missing}"
 
 
 def _row(row: Row, columns: Sequence[Column], board: Board) -> str:

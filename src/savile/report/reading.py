@@ -141,6 +141,15 @@ class Board:
         return tuple(line(name) for name in names)
 
     @property
+    def notes(self) -> list[str]:
+        """What to know about scores; techniques with the same note share a line."""
+        said: dict[str, list[str]] = {}
+        for row in self.rows:
+            if note := row.text("reason"):
+                said.setdefault(note, []).append(row.name)
+        return [f"{', '.join(names)}: {note}" for note, names in said.items()]
+
+    @property
     def subtitle(self) -> str:
         """What was measured, on one line."""
         n, seeds = number(self.document.get("n_test")), number(self.document.get("seeds"))

@@ -67,6 +67,8 @@ def render(document: Mapping[str, Any], console: Console) -> None:
     if any(row.name in board.leading for row in board.rows):
         tied = " and what is tied with it" if len(board.leading) > 1 else ""
         say(Text(f"* the highest score{tied}", style="dim"))
+    for note in board.notes:
+        say(Text(note, style="dim"), indent=2)
     for row in board.others:
         say(Text(f"{row.name} {_why(row)}", style="dim"), indent=2)
     console.print()
