@@ -5,6 +5,7 @@ import torch
 
 from savile.deltas.lora import LoRA
 from savile.errors import UsageError
+from savile.lm.tree import build
 from tests import tiny
 from tests.contracts.tree_gate import shake
 
@@ -56,11 +57,48 @@ def test_targets_are_chosen_by_name() -> None:
     assert maps == {"q_proj", "v_proj"}
 
 
-@pytest.mark.parametrize("targets", [("query",), ("q_proj", "qproj"), ()])
-def test_a_target_that_is_not_there_is_refused(targets: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (("query",), "no such module.*query.*q_proj"),
+        (("q_proj", "qproj"), "no such module.*qproj.*q_proj"),
+        ((), "no linear map is chosen"),
+    ],
+)
+def test_a_target_that_is_not_there_is_refused(targets: tuple[str, ...], said: str) -> None:
     lm = tiny.lm("llama")
-    with pytest.raises(UsageError, match=r"no linear map of that name.*q_proj"):
+    with pytest.raises(UsageError, match=rf"(?s)target_modules.*{said}"):
         LoRA(target_modules=targets).attach(lm, 0)
+
+
+def test_an_odd_rank_cannot_start_orthogonal() -> None:
+    with pytest.raises(UsageError, match=r"(?s)r: .*even rank.*Use r: 6"):
+        LoRA(r=5, init_lora_weights="orthogonal").attach(tiny.lm("llama"), 0)
+
+
+def test_an_orthogonal_start_moves_both_factors_and_changes_nothing_yet() -> None:
+    lm = tiny.lm("llama")
+    with torch.no_grad():
+        tree = build(tiny.groups())
+        base = lm.logprobs(tree)
+        with LoRA(init_lora_weights="orthogonal").attach(lm, 0) as attached:
+            torch.testing.assert_close(lm.logprobs(tree), base, rtol=1e-5, atol=1e-5)
+            assert all(bool(p.abs().mean() > 0.01) for p in attached.parameters().values())
+
+
+def test_the_gaussian_start_has_the_papers_spread() -> None:
+    with LoRA(r=16, init_lora_weights="gaussian").attach(tiny.lm("llama"), 0) as attached:
+        named = attached.parameters()
+        a = torch.cat([p.flatten() for name, p in named.items() if name.endswith("lora_A")])
+        b = [p for name, p in named.items() if name.endswith("lora_B")]
+    assert float(a.detach().std()) == pytest.approx(1 / 16, rel=0.05)
+    assert not any(bool(p.any()) for p in b)
+
+
+def test_only_b_trains_at_the_rate_of_lora_plus() -> None:
+    with LoRA(loraplus_lr_ratio=16.0).attach(tiny.lm("llama"), 0) as attached:
+        factors = {name[-6:]: attached.rate_factor(name) for name in attached.parameters()}
+    assert factors == {"lora_A": 1.0, "lora_B": 16.0}
 
 
 def test_two_seeds_start_apart() -> None:

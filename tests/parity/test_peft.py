@@ -1,28 +1,27 @@
-"""LoRA and prompt tuning equal PEFT: numbers, gradients, and files in both directions."""
+"""LoRA, DoRA and prompt tuning equal PEFT: numbers, gradients, and files in both directions."""
 
 import copy
-import json
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from savile.deltas.base import Delta, Peft
+from savile.deltas.dora import DoRA
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
-from savile.lm.model import LM
-from savile.lm.tree import build
 from tests import tiny
 from tests.contracts.tree_gate import gradients, shake
+from tests.parity.peft_files import close, our_logprobs, read, their_logprobs, write
 
 FAMILIES = ("llama", "gpt2", "gpt_neox")
 DELTAS: dict[str, Delta] = {
     "lora": LoRA(r=4),
     "rslora": LoRA(r=4, lora_alpha=6.0, use_rslora=True),
+    "dora": DoRA(r=4),
+    "rsdora": DoRA(r=4, lora_alpha=6.0, use_rslora=True),
     "prompt_tuning": PromptTuning(num_virtual_tokens=5),
 }
 pytestmark = [
@@ -39,39 +38,6 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=sorted(DELTAS))
 def delta(request: pytest.FixtureRequest) -> Delta:
     return DELTAS[request.param]
-
-
-def write(peft: Peft, folder: Path) -> None:
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps(peft.config))
-    blob = safetensors.torch.save({k: v.contiguous() for k, v in peft.tensors.items()})
-    (folder / "adapter_model.safetensors").write_bytes(blob)
-
-
-def read(folder: Path) -> Peft:
-    return Peft(
-        json.loads((folder / "adapter_config.json").read_text()),
-        safetensors.torch.load((folder / "adapter_model.safetensors").read_bytes()),
-    )
-
-
-def their_logprobs(model: torch.nn.Module) -> Tensor:
-    """Return log-probabilities of every completion token, sequence by sequence."""
-    found = []
-    for prompt, completion in tiny.paths(tiny.groups()):
-        ids = torch.tensor([[*prompt, *completion]])
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
-        rows = logits[-len(completion) - 1 : -1].log_softmax(-1)
-        found.append(rows[range(len(completion)), completion])
-    return torch.cat(found)
-
-
-def our_logprobs(lm: LM) -> Tensor:
-    return lm.logprobs(build(tiny.groups()))
-
-
-def close(ours: Tensor, theirs: Tensor) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_our_files_load_in_peft(family: str, delta: Delta, tmp_path: Path) -> None:
@@ -93,12 +59,13 @@ def their_model(family: str, delta: Delta) -> PeftModel:
     """Return PEFT's own adapter of the same settings, away from its start."""
     model = tiny.model(family)
     config: LoraConfig | PromptTuningConfig
-    if isinstance(delta, LoRA):
+    if isinstance(delta, LoRA | DoRA):
         names = {s.name.rsplit(".", 1)[-1] for s in tiny.lm(family).sites.linear_maps()}
         config = LoraConfig(
             r=delta.r,
             lora_alpha=delta.lora_alpha or 2 * delta.r,  # type: ignore[arg-type]
             use_rslora=delta.use_rslora,
+            use_dora=isinstance(delta, DoRA),
             target_modules=sorted(names),
             fan_in_fan_out=family == "gpt2",
             task_type="CAUSAL_LM",
@@ -163,16 +130,20 @@ def test_the_files_survive_a_round_trip(family: str, delta: Delta) -> None:
     own, loaded = found
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
-    if isinstance(own, LoRA) and isinstance(delta, LoRA):
+    if isinstance(own, LoRA | DoRA) and isinstance(delta, LoRA | DoRA):
         assert own.scale == pytest.approx(delta.scale)
+        assert own.use_rslora == delta.use_rslora
 
 
 @pytest.mark.parametrize(
     "changed",
     [
         {"peft_type": "IA3"},
-        {"use_dora": True},
         {"bias": "all"},
+        {"lora_bias": True},
+        {"use_qalora": True},
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "olora"},
         {"rank_pattern": {"q_proj": 2}},
         {"alpha_pattern": {"q_proj": 2}},
         {"modules_to_save": ["lm_head"]},
@@ -183,5 +154,33 @@ def test_what_we_cannot_represent_is_not_read(changed: dict[str, object]) -> Non
     with LoRA().attach(lm, 0) as attached:
         peft = attached.to_peft()
     assert peft is not None
-    assert LoRA.from_peft(Peft({**peft.config, **changed}, peft.tensors)) is None
-    assert PromptTuning.from_peft(peft) is None
+    for dora in (False, True):
+        other = Peft({**peft.config, **changed, "use_dora": dora}, peft.tensors)
+        assert [kind.from_peft(other) for kind in (LoRA, DoRA, PromptTuning)] == [None] * 3
+
+
+def test_lora_and_dora_files_are_told_apart() -> None:
+    lm = tiny.lm("llama")
+    for delta, other in ((LoRA(), DoRA), (DoRA(), LoRA)):
+        with delta.attach(lm, 0) as attached:
+            peft = attached.to_peft()
+        assert peft is not None
+        assert type(delta).from_peft(peft) is not None
+        assert other.from_peft(peft) is None
+
+
+@pytest.mark.parametrize("targets", ["all-linear", r".*\.c_attn"])
+def test_a_pattern_of_peft_means_the_maps_in_its_file(targets: str, tmp_path: Path) -> None:
+    config = LoraConfig(
+        r=4, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False,
+        fan_in_fan_out=True,
+    )  # fmt: skip
+    theirs = get_peft_model(tiny.model("gpt2"), config).eval()
+    theirs.save_pretrained(str(tmp_path))
+    found = LoRA.from_peft(read(tmp_path))
+    assert found is not None
+    own, state = found
+    lm = tiny.lm("gpt2")
+    with own.attach(lm, 0) as attached, torch.no_grad():
+        attached.load(state)
+        close(our_logprobs(lm), their_logprobs(theirs))

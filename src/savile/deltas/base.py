@@ -49,27 +49,13 @@ class Attached(ABC):
         """Return a copy of everything a reload needs, on the CPU."""
         return {k: p.detach().to("cpu", copy=True) for k, p in self.parameters().items()}
 
-    @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Set the parameters to a saved state.
 
         Raises:
             IntegrityError: names or shapes differ from this delta's.
         """
-        own = self.parameters()
-        wrong = sorted(set(own) ^ set(state)) or sorted(
-            name for name, tensor in state.items() if tensor.shape != own[name].shape
-        )
-        if wrong:
-            raise IntegrityError(
-                Problem(
-                    what="the saved delta does not fit this base and these settings",
-                    found=", ".join(wrong[:5]),
-                    fix="Use the base, rank and targets it was trained with.",
-                )
-            )
-        for name, tensor in state.items():
-            own[name].copy_(tensor)
+        copy_state(self.parameters(), state)
 
     def rate_factor(self, name: str) -> float:
         """Return by how much a parameter's learning rate differs from the plan's."""
@@ -275,6 +261,28 @@ class Delta(ABC):
         """Return the delta and its state from PEFT's format; None where the files are another
         method's."""
         return None
+
+
+@torch.no_grad()
+def copy_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Set tensors to a saved state.
+
+    Raises:
+        IntegrityError: names or shapes differ.
+    """
+    wrong = sorted(set(own) ^ set(state)) or sorted(
+        name for name, tensor in state.items() if tensor.shape != own[name].shape
+    )
+    if wrong:
+        raise IntegrityError(
+            Problem(
+                what="the saved delta does not fit this base and these settings",
+                found=", ".join(wrong[:5]),
+                fix="Use the base, rank and targets it was trained with.",
+            )
+        )
+    for name, tensor in state.items():
+        own[name].copy_(tensor)
 
 
 def generator(seed: int) -> torch.Generator:

@@ -79,6 +79,8 @@ class LM:
         self.work = Work()
         self.amp: torch.dtype | None = None
         """Type of autocast in training; None computes in the weights' own type."""
+        self.quantization: str | None = None
+        """How the weights of the trunk's linear maps are stored (`int8`, `nf4`); None: plainly."""
         self.uses_tree = False
         self._plain = model.config._attn_implementation
         self._seen: Tensor | None = None
