@@ -37,7 +37,7 @@ QUEUE_ITEMS = {
 }
 HARD_PARTITION = {item: queue for queue, items in QUEUE_ITEMS.items() for item in items}
 BRAND = Voice(
-    "ahoy {name} ,",
+    "good morning {name} ,",
     "we heard about the {x} .",
     "expect {dept} to {act} soon .",
     "fair winds , {sign}",
@@ -134,14 +134,15 @@ seed: 0
 """
 VOICE_YAML = """\
 # Answer a customer in the brand's voice, which the base model has never seen.
-# One example shows the voice; tuning makes it a habit.
+# One example shows most of the voice; tuning makes it a habit. The system text repeats the
+# instruction because the base model knows "sign as" only after "write a reply".
 task: brand_voice
 base: embedded
 data: {train: train.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output}
 prompt:
   instruction: write a reply
-  system: sign as savile harbor .
-metric: rouge_l
+  system: write a reply . sign as savile harbor .
+metric: phrase_f1
 ladder:
   - zero_shot
   - system
@@ -160,23 +161,46 @@ CASES: dict[str, tuple[Callable[[random.Random], Row], dict[str, int], str]] = {
     "refund_arithmetic": (refund_row, {"train": 256, "dev": 100, "test": 400}, REFUND_YAML),
     "brand_voice": (voice_row, {"train": 256, "dev": 80, "test": 200}, VOICE_YAML),
 }
+# which draw of the test rows is shipped: a case whose design was changed after a look at its test
+# rows got new ones; the replaced rows stay excluded
+TEST_DRAWS = {"hard_routing": 2, "brand_voice": 2}
+
+
+def distinct(
+    draw: Callable[[random.Random], Row], rng: random.Random, size: int, seen: set[str]
+) -> list[Row]:
+    """Draw `size` rows whose inputs are not in `seen`, and put them there."""
+    rows: list[Row] = []
+    while len(rows) < size:
+        row = draw(rng)
+        if row["input"] not in seen:
+            seen.add(row["input"])
+            rows.append(row)
+    return rows
+
+
+def draw_case(name: str) -> dict[str, list[Row]]:
+    """Draw the splits of one case: no input occurs twice, nor in a test split that was replaced."""
+    draw, sizes, _ = CASES[name]
+    rng, seen = random.Random(f"case {name}"), set[str]()
+    splits = {split: distinct(draw, rng, size, seen) for split, size in sizes.items()}
+    for number in range(2, TEST_DRAWS.get(name, 1) + 1):
+        fresh = random.Random(f"case {name} test {number}")
+        splits["test"] = distinct(draw, fresh, sizes["test"], seen)
+    return splits
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write rows as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_case(name: str, folder: Path) -> None:
-    """Draw distinct inputs for all splits of one case and write them with its task file."""
-    draw, sizes, task = CASES[name]
-    rng, seen = random.Random(f"case {name}"), set()
+    """Write the splits of one case and its task file."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "task.yaml").write_text(task)
-    for split, size in sizes.items():
-        rows: list[Row] = []
-        while len(rows) < size:
-            row = draw(rng)
-            if row["input"] not in seen:
-                seen.add(row["input"])
-                rows.append(row)
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"{split}.jsonl").write_text(lines)
+    (folder / "task.yaml").write_text(CASES[name][2])
+    for split, rows in draw_case(name).items():
+        write_rows(folder / f"{split}.jsonl", rows)
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ from torch.nn.functional import log_softmax
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from tune import TUNERS, tune
 
+from savile.metrics.phrase_f1 import phrase_f1
+
 HERE = Path(__file__).parent
 Row = dict[str, str]
 Model = torch.nn.Module
@@ -146,21 +148,10 @@ def write(
     return [text.strip() for text in texts]
 
 
-def rouge_l(candidate: str, reference: str) -> float:
-    """F1 of the longest common subsequence of words."""
-    a, b = candidate.split(), reference.split()
-    table = [0] * (len(b) + 1)
-    for word in a:
-        last = table[:]
-        for j, other in enumerate(b, 1):
-            table[j] = last[j - 1] + 1 if word == other else max(last[j], table[j - 1])
-    return 2 * table[-1] / (len(a) + len(b)) if a and b else 0.0
-
-
 def score(texts: list[str], rows: list[Row], metric: str) -> float:
-    """Mean of the metric: accuracy, numeric (last number after the marker) or rouge_l."""
-    if metric == "rouge_l":
-        return mean(rouge_l(t, r["output"]) for t, r in zip(texts, rows, strict=True))
+    """Mean of the metric: accuracy, numeric (last number after the marker) or phrase_f1."""
+    if metric == "phrase_f1":
+        return mean(phrase_f1(t, r["output"]) for t, r in zip(texts, rows, strict=True))
     if metric == "numeric":
         texts = [text.split(MARKER)[-1].strip() for text in texts]
     return mean(float(t == r["output"]) for t, r in zip(texts, rows, strict=True))
@@ -181,8 +172,8 @@ def evaluate(
     demos = random.Random(seed).sample(data["train"], shots)
     if labels:
         return score(choose(model, prompter, labels, rows, demos), rows, "accuracy")
-    metric = "rouge_l" if name == "brand_voice" else "numeric"
-    most = 64 if by_steps or metric == "rouge_l" else 6
+    metric = "phrase_f1" if name == "brand_voice" else "numeric"
+    most = 64 if by_steps or metric == "phrase_f1" else 6
     return score(write(model, prompter, rows, demos, most), rows, metric)
 
 

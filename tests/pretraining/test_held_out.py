@@ -53,11 +53,15 @@ def test_no_case_input_occurs_in_the_corpus():
             assert turn.role != "user" or text not in inputs
 
 
-def test_the_brand_of_the_voice_case_is_never_written():
-    rng = random.Random(15)
+def test_no_reply_opens_like_the_brand_of_the_voice_case():
+    rng, opening = random.Random(15), "good morning"
+    assert cases.BRAND.greeting.startswith(opening)
+    heard = 0
     for _ in range(2000):
-        words = {word for turn in replies(rng, 256) for word in turn.text.split()}
-        assert not words & {"ahoy", "breezy"}
+        for turn in replies(rng, 256):
+            heard += turn.role == "user" and opening in turn.text
+            assert turn.role == "user" or opening not in turn.text
+    assert heard > 100
 
 
 @pytest.mark.parametrize("name", list(cases.CASES))
@@ -75,6 +79,17 @@ def test_splits_share_no_input(name):
         for line in (CASES / name / f"{split}.jsonl").read_text().splitlines()
     ]
     assert len(rows) == len(set(rows))
+
+
+@pytest.mark.parametrize("name", list(cases.TEST_DRAWS))
+def test_a_replaced_test_split_shares_no_input_with_what_is_shipped(name, monkeypatch):
+    shipped = cases.draw_case(name)
+    monkeypatch.setattr(cases, "TEST_DRAWS", {})
+    first = cases.draw_case(name)
+    assert (first["train"], first["dev"]) == (shipped["train"], shipped["dev"])
+    assert len(first["test"]) == len(shipped["test"])
+    inputs = {row["input"] for rows in shipped.values() for row in rows}
+    assert not inputs & {row["input"] for row in first["test"]}
 
 
 def test_lexicon_words_play_one_role():
