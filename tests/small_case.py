@@ -12,9 +12,9 @@ VERBS = ("lost", "broke", "want", "sent", "paid", "found", "sold", "need", "kept
 LADDER = "[zero_shot, {few_shot: {k: 2}}, {lora: {learning_rate: 0.02}}, {prompt_tuning: {}}]"
 
 
-def write_base(folder: Path, *, seed: int = 3) -> Path:
-    """Save a random tiny Llama with its byte tokenizer."""
-    tiny.model("llama", seed=seed, scale=1.0).save_pretrained(folder)
+def write_base(folder: Path, *, seed: int = 3, family: str = "llama") -> Path:
+    """Save a random tiny model with its byte tokenizer."""
+    tiny.model(family, seed=seed, scale=1.0).save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
     return folder
 

@@ -24,6 +24,7 @@ from savile.job import Job
 from savile.ladder import bench, improving
 from savile.ladder import run as ladder
 from savile.ladder.answer import Customized, best_of
+from savile.ladder.board import PLAIN_BATCHES
 from savile.ladder.folder import PREDICTIONS, WEIGHTS, RunFolder, unit_id
 from savile.ladder.prepare import Choice, prepare
 from savile.ladder.progress import Step
@@ -223,6 +224,15 @@ def test_techniques_that_were_still_improving_are_named_on_the_board(
     assert re.fullmatch(said, notes[name])
     assert name == "lora(learning_rate=0.02)"
     assert f"{name} was still improving" in document["verdict"]["text"]
+
+
+def test_the_rows_of_a_base_that_cannot_take_trees_say_so(tmp_path: Path) -> None:
+    base = small_case.write_base(tmp_path / "base", family="gptj")
+    task = small_case.write_case(tmp_path / "case", base, ladder="[zero_shot, {few_shot: {k: 2}}]")
+    board = rows(ladder.run(specs.load(task), tmp_path / "run"))
+    noted = {name for name, row in board.items() if row["reason"] == PLAIN_BATCHES}
+    assert noted == {"zero_shot", "few_shot(k=2)"}
+    assert {row["status"] for row in board.values()} == {"ok"}
 
 
 def test_only_and_skip_choose_by_name(task: Path, tmp_path: Path) -> None:

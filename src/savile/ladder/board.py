@@ -32,6 +32,10 @@ COUNTED: Final = {
     (True, True): "USD for labels, training and the first 1,000 requests",
 }
 """What a cost is made of, by whether a label and an hour have a price."""
+PLAIN_BATCHES: Final = (
+    "computed on plain padded batches, since this base cannot take trees: the same answers, "
+    "more seconds and memory"
+)
 MISTAKES_SHOWN = 5
 MISTAKE_CHARACTERS = 300
 
@@ -56,6 +60,8 @@ class Scale:
     seed: int
     budget: str = "budget.train_examples"
     """The key of the spec that limits training."""
+    note: str | None = None
+    """What to know about the row of every technique."""
 
     def statistics(self, predictions: Sequence[Prediction]) -> Array:
         """Return the metric's statistics of answers to the test rows: float64 [N, S]."""
@@ -110,6 +116,7 @@ def line_of(story: Story, scale: Scale) -> Line:
     )
     how = still_improving(story.trials, scale.metric.top)
     notes = [
+        scale.note,
         story.cell.note,
         how and f"still improving when its budget ended: {how}; give it more {scale.budget}",
     ]

@@ -267,6 +267,7 @@ class _Run:
             prices=board.prices_of(spec, lm.device.type),
             seed=spec.seed,
             budget="budget.seconds" if timed else "budget.train_examples",
+            note=None if lm.uses_tree else board.PLAIN_BATCHES,
         )
 
     def _notes(self) -> list[str]:
