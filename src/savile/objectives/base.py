@@ -122,14 +122,10 @@ class Objective(ABC):
         self, lm: LM, data: TrainingData, items: Sequence[Any], rng: random.Random
     ) -> Iterator[Sequence[Batch]]:
         """Yield optimizer steps without end, reshuffling after every pass over the items."""
-        order: list[int] = []
+        order = Passes(len(items), rng)
         while True:
-            while len(order) < data.batch_size:
-                epoch = list(range(len(items)))
-                rng.shuffle(epoch)
-                order += epoch
-            step, order = order[: data.batch_size], order[data.batch_size :]
-            yield self.trees([items[i] for i in step], data.tokens_per_tree)
+            step = [items[next(order)] for _ in range(data.batch_size)]
+            yield self.trees(step, data.tokens_per_tree)
 
     def modules(self, lm: LM) -> dict[str, nn.Module]:
         """Return heads that train along with the delta (value, reward); none for most."""
@@ -234,6 +230,30 @@ class FromPairs(Objective):
 def pair_tokens(pair: Pair) -> int:
     """Return the tokens of a pair as separate sequences."""
     return 2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+
+
+class Passes:
+    """Row numbers in shuffled passes over n rows, without end."""
+
+    def __init__(self, n: int, rng: random.Random) -> None:
+        self.n, self.rng = n, rng
+        self.order: list[int] = []
+
+    def __next__(self) -> int:
+        if not self.order:
+            self.order = self.rng.sample(range(self.n), self.n)
+        return self.order.pop()
+
+
+def scored(data: TrainingData, written: Sequence[tuple[int, list[int]]]) -> list[float]:
+    """Return what the data's reward says of answers (row, token ids).
+
+    Raises:
+        ValueError: the data have no reward.
+    """
+    if data.reward is None:
+        raise ValueError("this objective needs a reward")
+    return data.reward([Written(row, answer) for row, answer in written])
 
 
 def packs(items: Sequence[T], tokens_per_tree: int, size: Callable[[T], int]) -> list[list[T]]:
