@@ -154,6 +154,35 @@ def test_the_best_state_by_dev_score_is_kept(trained_lm: LM, eight: list[Example
     assert made.dev_loss == best["dev_loss"] == pytest.approx(loss, rel=1e-5)
 
 
+STEPS = Frame(reasoning=True, trigger="?", answer_marker="=")
+
+
+def with_steps(rows: Sequence[Example], n: int) -> list[Example]:
+    """Give worked steps to the first `n` rows."""
+    return [replace(row, rationale="x") for row in rows[:n]] + list(rows[n:])
+
+
+def test_the_dev_loss_counts_only_rows_that_show_their_steps(
+    trained_lm: LM, eight: list[Example]
+) -> None:
+    with LoRA(r=2).attach(trained_lm, 0) as attached:
+        rows = with_steps(eight, 8)
+        made = train(job(trained_lm, rows, frame=STEPS, dev=with_steps(eight, 3)), attached)
+        three = encode(trained_lm, STEPS, rows[:3])
+        assert made.dev_loss == pytest.approx(mean_loss(trained_lm, three), rel=1e-5)
+
+
+def test_without_steps_on_dev_the_score_alone_keeps_the_best_state(
+    trained_lm: LM, eight: list[Example]
+) -> None:
+    with LoRA(r=2).attach(trained_lm, 0) as attached:
+        steps = job(trained_lm, with_steps(eight, 8), frame=STEPS, dev=eight, max_new_tokens=8)
+        made = train(replace(steps, plan=replace(steps.plan, learning_rate=2e-2)), attached)
+    assert (made.status, made.dev_loss) == ("ok", None)
+    assert [look["dev_loss"] for look in made.history] == [None] * 3
+    assert made.dev_score == max(look["dev_score"] for look in made.history)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_broken_step_is_undone(trained_lm: LM, eight: list[Example], seed: int) -> None:
     rng = random.Random(seed)

@@ -74,7 +74,10 @@ def asked(frame: Frame, examples: Sequence[Example]) -> list[Example]:
 def encode(lm: LM, frame: Frame, examples: Sequence[Example]) -> list[Encoded]:
     """Return training rows as ids; rows shown as demonstrations are left out."""
     return [
-        Encoded(lm.encode_prompt(frame.messages(row)), lm.encode_completion(frame.target(row)))
+        Encoded(
+            lm.encode_prompt(frame.messages(row)),
+            lm.encode_completion(frame.target(row)) if frame.shows_target(row) else [],
+        )
         for row in asked(frame, examples)
     ]
 

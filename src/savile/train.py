@@ -25,7 +25,7 @@ from savile.job import Job, asked, compared, encode
 from savile.lm.model import LM, Work
 from savile.masters import Masters
 from savile.meter import Meter, Training, flops
-from savile.objectives.base import TrainingData
+from savile.objectives.base import Encoded, TrainingData
 from savile.predict import predict
 from savile.types import Example, Preference
 
@@ -49,6 +49,7 @@ class Trained(NamedTuple):
     dev_score: float | None
     """None when no state was ever scored."""
     dev_loss: float | None
+    """Of the dev rows that show their whole target; None when none does or no state was scored."""
     examples: int
     steps: int
     tokens: int
@@ -74,7 +75,7 @@ def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None
         status="ok" if loop.diverged is None else "diverged",
         reason=loop.diverged,
         dev_score=loop.best[0] if loop.scored else None,
-        dev_loss=-loop.best[1] if loop.scored else None,
+        dev_loss=-loop.best[1] if loop.scored and loop.dev_items else None,
         examples=loop.examples,
         steps=loop.step,
         tokens=loop.tokens,
@@ -109,7 +110,7 @@ class _Loop:
         self.dev = self._data(job.dev, job.dev_preferences)
         self.items = job.objective.items(job.lm, self.data)
         self.dev_items = job.objective.items(job.lm, self.dev)
-        _enough(job, self.items, self.dev_items)
+        _enough(job, self.items, self.dev_items, self.dev.rows)
         named = attached.parameters()
         owned = [p for head in self.heads.values() for p in head.parameters()]
         self.masters = Masters([*named.values(), *owned])
@@ -225,7 +226,7 @@ class _Loop:
     def _roll_back(self) -> None:
         self.rollbacks += 1
         self.slowdown /= 2
-        if not all(bool(torch.isfinite(p).all()) for p in self.attached.parameters().values()):
+        if not self._finite():
             self.attached.load(self.best_state)
             self.masters.refresh()
         self._optimizer()
@@ -233,16 +234,21 @@ class _Loop:
         if self.rollbacks > MAX_ROLLBACKS:
             self.diverged = f"diverged at step {self.step}: loss or gradient not finite"
 
+    def _finite(self) -> bool:
+        return all(bool(torch.isfinite(p).all()) for p in self.attached.parameters().values())
+
     def _evaluate(self, loss: float) -> None:
         job, lm = self.job, self.job.lm
-        score, dev_loss = job.objective.judge(lm, self.dev, self.dev_items)
+        score, dev_loss = (
+            job.objective.judge(lm, self.dev, self.dev_items) if self.dev_items else (None, 0.0)
+        )
         if score is None:
             found = predict(lm, job.frame, job.dev, max_new_tokens=job.max_new_tokens)
             references = [example.accepted for example in job.dev]
             answers = [prediction.answer for prediction in found]
             score = job.metric.score(answers, references, job.frame.labels)
-        finite = math.isfinite(dev_loss)
-        known = dev_loss if finite else None
+        finite = math.isfinite(dev_loss) and self._finite()
+        known = dev_loss if finite and self.dev_items else None
         means = {name: value / max(self.told_steps, 1) for name, value in self.told.items()}
         self.told, self.told_steps = Counter(), 0
         self.history.append(
@@ -269,7 +275,10 @@ def _heads(job: Job) -> dict[str, nn.Module]:
     return {name: head.to(job.lm.device).requires_grad_() for name, head in heads.items()}
 
 
-def _enough(job: Job, items: Sequence[Any], dev_items: Sequence[Any]) -> None:
+def _enough(
+    job: Job, items: Sequence[Any], dev_items: Sequence[Any], dev_rows: Sequence[Encoded]
+) -> None:
+    """Refuse to train on nothing, or without a dev row; dev rows without steps have a score."""
     if not items:
         raise DataError(
             Problem(
@@ -278,7 +287,7 @@ def _enough(job: Job, items: Sequence[Any], dev_items: Sequence[Any]) -> None:
                 fix="Show fewer demonstrations or label more rows.",
             )
         )
-    if not job.dev or not dev_items:
+    if not job.dev or (not dev_items and all(row.completion for row in dev_rows)):
         raise DataError(
             Problem(
                 what="there is no dev row to choose the best state by",

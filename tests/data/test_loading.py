@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,26 @@ def test_some_worked_steps_are_not_enough(tmp_path: Path) -> None:
     missing = [e for e in found.train if e.rationale is None]
     assert ("rationales" in found.gives) == (not missing)
     assert any("worked steps in" in w for w in found.warnings) == bool(missing)
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [(40, None), (7, "7 of 40 dev rows: .* counts these"), (0, "0 of 40 dev rows: .* no dev loss")],
+)
+def test_dev_rows_without_worked_steps_are_said(
+    tmp_path: Path, steps: int, said: str | None
+) -> None:
+    for split, n, start in (("train", 40, 0), ("dev", steps, 1000), ("test", 0, 2000)):
+        rows = numbered(40, start=start)
+        write_rows(
+            tmp_path / f"{split}.jsonl",
+            [{**row, "rationale": "so" if at < n else None} for at, row in enumerate(rows)],
+        )
+    found = dataset(tmp_path, SPLITS, extra=LABELS)
+    assert "rationales" in found.gives
+    told = [w for w in found.warnings if "worked steps" in w]
+    assert len(told) == (said is not None)
+    assert all(re.search(str(said), warning) for warning in told)
 
 
 def test_groups_stay_together(tmp_path: Path) -> None:

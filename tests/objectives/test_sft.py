@@ -36,6 +36,12 @@ def loop(lm: LM, given: list[Encoded]) -> float:
     return total / tokens
 
 
+def test_a_row_that_does_not_show_its_target_teaches_nothing() -> None:
+    whole = rows(3)
+    data = TrainingData(rows=[*whole, Encoded([1, 20], [])], batch_size=1, tokens_per_tree=50)
+    assert SFT().items(tiny.lm("llama"), data) == whole
+
+
 @pytest.mark.parametrize("budget", [1, 50, 4096])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])
 def test_the_loss_is_the_loop(family: str, budget: int) -> None:

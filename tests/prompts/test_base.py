@@ -1,5 +1,7 @@
 """A frame renders examples into chats and reads answers back out of texts."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,14 @@ def test_reasoning_asks_shows_and_reads() -> None:
     assert frame.messages(QUESTION)[-1].content == "2 + 2?\nThink."
     assert frame.target(QUESTION) == "Two and two make four. So: 4"
     assert frame.parse(frame.target(QUESTION)) == "4"
+
+
+def test_with_reasoning_a_target_is_shown_only_with_its_steps() -> None:
+    bare, blank = (replace(QUESTION, rationale=steps) for steps in (None, " \n"))
+    assert Frame(reasoning=True).shows_target(QUESTION)
+    assert not Frame(reasoning=True).shows_target(bare)
+    assert not Frame(reasoning=True).shows_target(blank)
+    assert Frame().shows_target(bare)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def load(spec: Spec) -> Dataset:
     _enough(spec, {split: len(built[split].examples) for split in SPLITS})
     found = profile(parts, bool(labels), leaks, near)
     warnings += _advice(found, len(built["dev"].examples), len(built["test"].examples))
-    warnings += _some_rationales(built["train"].examples)
+    warnings += _some_rationales(built["train"].examples, built["dev"].examples)
     gives = _gives(spec, built["train"].examples, labels)
     dataset = Dataset(
         train=tuple(built["train"].examples),
@@ -236,13 +236,16 @@ def _gives(spec: Spec, train: Sequence[Example], labels: Sequence[str]) -> froze
     return frozenset(gives)
 
 
-def _some_rationales(train: Sequence[Example]) -> list[str]:
-    have = sum(example.rationale is not None for example in train)
-    if not 0 < have < len(train):
-        return []
-    return [
-        f"worked steps in {have} of {len(train)} train rows: techniques that need all cannot run"
-    ]
+def _some_rationales(train: Sequence[Example], dev: Sequence[Example]) -> list[str]:
+    have, of_dev = (sum(e.rationale is not None for e in rows) for rows in (train, dev))
+    if 0 < have < len(train):
+        some = f"worked steps in {have} of {len(train)} train rows"
+        return [f"{some}: techniques that need all cannot run"]
+    if have and of_dev < len(dev):
+        some = f"worked steps in {of_dev} of {len(dev)} dev rows"
+        rest = "its dev loss counts these rows" if of_dev else "no dev loss helps to choose"
+        return [f"{some}: what learns steps is judged by its dev score, and {rest}"]
+    return []
 
 
 def _fates(ledger: Ledger, built: Mapping[str, _Built]) -> tuple[dict[str, Any], ...]:

@@ -4,7 +4,8 @@
     l* = the lowest dev loss among the rates whose dev score is at least s* - se
     best = the first of these, in the order of the grid, whose dev loss is at most l* + 0.02
 
-A run that diverged is never chosen; the sealed test has no part in it. After a short run scores on
+A run that diverged is never chosen; rates without a dev loss (dev rows whose steps are missing) are
+ranked by score alone; the sealed test has no part in it. After a short run scores on
 few dev rows scatter, and many are 0, where the loss on dev still tells rates apart.
 Source: the one-standard-error rule (Breiman, Friedman, Olshen, Stone 1984, section 3.4.3), with the
 loss in the place of the simplest model. Cost: see `plan.py`; it is inside the technique's share.

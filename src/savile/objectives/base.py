@@ -30,6 +30,7 @@ class Encoded(NamedTuple):
 
     prompt: list[int]
     completion: list[int]
+    """Empty when the row does not show the whole target, as one whose steps are missing."""
 
 
 class Compared(NamedTuple):

@@ -37,8 +37,8 @@ class SFT(Objective):
     gives: ClassVar[tuple[str, ...]] = ("policy",)
 
     def items(self, lm: LM, data: TrainingData) -> Sequence[Encoded]:
-        """Return the rows as they are."""
-        return data.rows
+        """Return the rows that show their whole target."""
+        return [row for row in data.rows if row.completion]
 
     def trees(self, items: Sequence[Encoded], tokens_per_tree: int) -> list[Batch]:
         """Pack rows; a tree's share is its part of the answer tokens."""

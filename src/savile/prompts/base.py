@@ -67,6 +67,10 @@ class Frame:
         steps = (example.rationale or "").strip()
         return f"{steps} {self.answer_marker} {example.output}".strip()
 
+    def shows_target(self, example: Example) -> bool:
+        """Return whether an example has all that its target is made of: its steps, if any."""
+        return not self.reasoning or bool((example.rationale or "").strip())
+
     def parse(self, text: str) -> str | None:
         """Return the answer inside a generated text, None when there is none.
 
