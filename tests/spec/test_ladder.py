@@ -10,7 +10,7 @@ from savile import registry
 from savile.spec.ladder import Candidate, auto, parse, reason
 from savile.spec.loading import written
 
-GIVES = frozenset({"pairs"})
+GIVES = frozenset({"pairs", "plain_weights"})
 
 
 def one(item: Any) -> Candidate:

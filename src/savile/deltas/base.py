@@ -20,8 +20,6 @@ from torch.utils.hooks import RemovableHandle
 from savile.errors import IntegrityError, Problem
 from savile.lm.model import LM, Root
 
-PEFT_PREFIX: Final = "base_model.model."
-"""What PEFT writes before a module's name."""
 PROMPT_EMBEDDINGS: Final = "prompt_embeddings"
 """PEFT's name of a soft prompt's vectors."""
 

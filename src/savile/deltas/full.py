@@ -24,6 +24,7 @@ from savile.lm.model import LM
 class Full(Delta):
     """Train all parameters."""
 
+    needs: ClassVar[tuple[str, ...]] = ("plain_weights",)
     occupies: ClassVar[tuple[str, ...]] = ("weights",)
     rate_at_4096: ClassVar[float] = 2e-5
     """Usual rate at a width of 4,096; smaller models want it larger in proportion (measured:

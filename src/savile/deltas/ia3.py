@@ -25,9 +25,9 @@ from annotated_types import Gt, Le, MinLen
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from savile.deltas.base import PEFT_PREFIX, Attached, Delta, Hooked, Peft
+from savile.deltas.base import Attached, Delta, Hooked, Peft
 from savile.lm.model import LM
-from savile.lm.names import named, shortened
+from savile.lm.names import PEFT_PREFIX, named, shortened
 from savile.lm.sites import LinearSite, change_input, change_output
 
 KEY: Final = "ia3_l"
@@ -84,6 +84,8 @@ class _Attached(Hooked):
         return {f"{name}.{KEY}": scale.vector for name, scale in self.scales.items()}
 
     def merge(self) -> bool:
+        if self.lm.quantization is not None:
+            return False
         if self.enabled:
             for scale in self.scales.values():
                 scale.merge()

@@ -29,6 +29,7 @@ from savile.lm.model import LM
 class LastLayers(Delta):
     """Train the last decoder layers and the final norm."""
 
+    needs: ClassVar[tuple[str, ...]] = ("plain_weights",)
     in_auto: ClassVar[bool] = False
     occupies: ClassVar[tuple[str, ...]] = ("weights",)
     rate_at_4096: ClassVar[float] = 2e-5

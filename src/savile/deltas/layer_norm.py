@@ -21,10 +21,10 @@ from typing import Annotated, ClassVar, Final, Self, final
 from annotated_types import Gt, Le, MinLen
 from torch import Tensor
 
-from savile.deltas.base import PEFT_PREFIX, Attached, Delta, InPlace, Peft
+from savile.deltas.base import Attached, Delta, InPlace, Peft
 from savile.errors import Problem, UsageError
 from savile.lm.model import LM
-from savile.lm.names import named, shortened
+from savile.lm.names import PEFT_PREFIX, named, shortened
 
 INSIDE: Final = ".ln_tuning_layers."
 """What PEFT writes between a norm's name and its parameter's."""

@@ -49,7 +49,13 @@ def load_base(base: str, folder: Path, compute: ComputeSection) -> LM:
     """Load a spec's base with its device, precision and threads; `folder` is the spec's."""
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)
-    return bases.load(base, folder=folder, device=compute.device, dtype=compute.dtype)
+    return bases.load(
+        base,
+        folder=folder,
+        device=compute.device,
+        dtype=compute.dtype,
+        quantization=compute.quantization,
+    )
 
 
 def bench_of(spec: Spec, dataset: Dataset, lm: LM) -> Bench:

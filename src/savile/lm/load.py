@@ -20,6 +20,7 @@ from transformers.utils import logging
 from savile.errors import EnvironmentProblem, IntegrityError, Problem
 from savile.lm import folder as model_folder
 from savile.lm.model import LM
+from savile.lm.quantization import Quantization, quantize
 from savile.lm.resolve import resolve
 
 BIG: Final = 2_000_000_000
@@ -31,7 +32,14 @@ def identity(base: str, folder: Path) -> str:
     return model_folder.identity(resolve(base, folder))
 
 
-def load(base: str, *, folder: Path, device: str = "auto", dtype: str = "auto") -> LM:
+def load(
+    base: str,
+    *,
+    folder: Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantization: Quantization | None = None,
+) -> LM:
     """Load and validate a base.
 
     Args:
@@ -39,6 +47,7 @@ def load(base: str, *, folder: Path, device: str = "auto", dtype: str = "auto") 
         folder: where relative folders start.
         device: `auto` takes CUDA when there is one.
         dtype: `auto`, `float32` or `bfloat16` of the weights.
+        quantization: keep the trunk's linear maps in 8 or 4 bits.
 
     Raises:
         EnvironmentProblem: missing, or not usable here.
@@ -52,8 +61,11 @@ def load(base: str, *, folder: Path, device: str = "auto", dtype: str = "auto") 
         tokenizer = _tokenizer(path)
         model = _weights(path, weights)
     _check(model, tokenizer, path)
+    if quantization is not None:
+        quantize(model, quantization, where)
     model.to(where)  # type: ignore[arg-type]
     lm = LM(model, tokenizer, name=base)
+    lm.quantization = quantization
     if weights == torch.float32 and dtype == "auto" and has_bfloat16(where):
         lm.amp = torch.bfloat16
     return lm

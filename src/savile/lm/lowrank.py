@@ -23,13 +23,11 @@ from torch.utils.hooks import RemovableHandle
 
 from savile.errors import Problem, UsageError
 from savile.lm.model import LM
-from savile.lm.names import named, shortened
+from savile.lm.names import PEFT_PREFIX, named, shortened
 from savile.lm.sites import LinearSite, change_output
 
 A: Final = "lora_A"
 B: Final = "lora_B"
-PREFIX: Final = "base_model.model."
-"""What PEFT writes before a module's name."""
 OTHER_METHODS: Final = (
     "alora_invocation_tokens",
     "alpha_pattern",
@@ -236,7 +234,7 @@ def dense(lm: LM, site: LinearSite) -> Tensor:
 def peft_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state under the names of PEFT's `adapter_model.safetensors`."""
     return {
-        f"{PREFIX}{name}.weight" if name.endswith((A, B)) else f"{PREFIX}{name}": tensor
+        f"{PEFT_PREFIX}{name}" + (".weight" if name.endswith((A, B)) else ""): tensor
         for name, tensor in state.items()
     }
 
@@ -244,7 +242,7 @@ def peft_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def own_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return what `peft_tensors` was given, float32."""
     return {
-        name.removeprefix(PREFIX).removesuffix(".weight"): tensor.float()
+        name.removeprefix(PEFT_PREFIX).removesuffix(".weight"): tensor.float()
         for name, tensor in tensors.items()
     }
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from savile.errors import Problem, UsageError
+
+PEFT_PREFIX: Final = "base_model.model."
+"""What PEFT writes before a module's name."""
 
 
 def named(wanted: Sequence[str], known: Iterable[str], where: str) -> list[str]:

@@ -38,6 +38,7 @@ MISSING_DATA: Mapping[str, str] = {
     "reward": "a reward: rows with wanted answers for the metric, or 'reward' earlier in the chain",
     "teacher": "a model to learn from (teacher)",
     "parameters": "a base whose weights are here, not behind an endpoint",
+    "plain_weights": "a base that is not quantized (leave compute.quantization out)",
 }
 """What to give when a need is not met."""
 

@@ -93,6 +93,8 @@ class DataSection(Section):
     """One file that is divided by `shares`; instead of train, dev and test."""
     shares: Shares = Shares()
     """How `file` is divided."""
+    preferences: Text | None = None
+    """File of judged answers: prompt, chosen and rejected; or prompt, completion and label."""
     input: Text | None = None
     """Column with the question, or a template: `"{subject}: {body}"`. Guessed when absent."""
     output: Text | None = None
@@ -188,8 +190,16 @@ class ComputeSection(Section):
     """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the weights."""
+    quantization: Literal["int8", "nf4"] | None = None
+    """Keep the base's linear maps in 8 or 4 bits, a half or a quarter of bfloat16, and tune beside
+    them; needs torchao. What trains the maps themselves (`full`) does not run on such a base."""
     threads: Annotated[int, Field(ge=1, le=1024), WHOLE] | None = None
     """CPU threads; absent: all cores."""
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """What a base of this kind gives techniques beyond its data."""
+        return frozenset() if self.quantization else frozenset({"plain_weights"})
 
 
 @final
@@ -268,6 +278,7 @@ class Spec(Section):
             raise UsageError(
                 [Problem(where=_dotted(f.loc), what=f.what, fix=f.fix) for f in faults]
             )
+        gives |= self.compute.gives
         return tuple(replace(c, reason=c.reason or grammar.reason(c.needs, gives)) for c in found)
 
     def resolved(self) -> dict[str, Any]:
