@@ -132,6 +132,19 @@ def test_control_characters_are_shown_as_text() -> None:
     assert r"a\x00b\u202ec" in html.render(found)
 
 
+def test_a_fresh_reader_finds_what_heads_and_marks_mean() -> None:
+    page = Page(html.render(document()))
+    heads = [head for head in page.inside["th"] if head not in ("input", "expected", "got")]
+    terms = page.inside["dt"]
+    assert set(terms) <= set(heads)
+    assert {"request, median", "request, 95 %", "accuracy [95 %]"} <= set(terms)
+    assert len(page.inside["dd"]) == len(terms)
+    assert page.inside["small"] == ["highest", "tied", "tied", "baseline", "baseline"]
+    opened = [a for a in page.attributes("details") if "open" in a]
+    assert len(opened) == 1
+    assert any("got most wrong" in text for text in page.inside["p"])
+
+
 def test_pictures_say_what_they_show() -> None:
     page = Page(html.render(document()))
     pictures = page.attributes("svg")

@@ -7,36 +7,26 @@ their hashes. Every text of the document is escaped here, at the only place wher
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from savile.report import charts, reading, style
+from savile.report.charts import Cost
+from savile.report.columns import Column, columns_of
 from savile.report.reading import MISSING, Board, Row
 
-COSTS: tuple[tuple[str, str, charts.Show], ...] = (
-    ("latency_p50_seconds", "seconds of one request (p50)", reading.seconds),
-    ("seconds", "seconds to search, train and test", reading.seconds),
-    ("usd_per_1000", "USD per 1,000 requests", reading.usd),
-    ("trainable_parameters", "trainable parameters", reading.count),
+COSTS = (
+    Cost("latency_p50_seconds", "seconds of one request, median", reading.seconds),
+    Cost("seconds", "seconds to search, train and test", reading.seconds),
+    Cost("usd_per_1000", "USD per 1,000 requests", reading.usd),
+    Cost("trainable_parameters", "trainable parameters", reading.count),
 )
 LEGEND = (
     '<p class="soft legend"><span><i class="dot prompt"></i>prompt only</span>'
     '<span><i class="dot tuned"></i>tuned</span>'
     '<span><i class="dot baseline"></i>trivial baseline</span></p>'
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One column of the board: its head, what a cell shows, and what it is sorted by."""
-
-    head: str
-    show: Callable[[Row], str]
-    """Text, escaped later."""
-    key: str
-    """Field to sort by."""
 
 
 def render(document: Mapping[str, Any]) -> str:
@@ -73,15 +63,15 @@ def _head(board: Board) -> str:
 
 
 def _table(board: Board) -> str:
-    columns = [c for c in _columns(board) if c.key == "score" or _known(board.rows, c.key)]
+    columns = columns_of(board)
     head = '<th scope="col" class="left">technique</th>' + "".join(
         f'<th scope="col">{escape(c.head)}</th>' for c in columns
     )
     body = "".join(_row(row, columns, board) for row in board.rows)
     table = (
         f'<div class="wide"><table class="sortable"><caption>Best first; shaded: the highest score and '
-        f"what is tied with it. Click a head to sort.</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"what is tied with it (not shown to be worse). Click a head to sort.</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{_meanings(columns)}"
         if board.rows
         else '<p class="soft">No technique has a score.</p>'
     )
@@ -94,6 +84,8 @@ def _table(board: Board) -> str:
 
 def _row(row: Row, columns: Sequence[Column], board: Board) -> str:
     leading = " lead" if row.name in board.leading else ""
+    word = board.mark(row)
+    mark = f" <small>{word}</small>" if word else ""
     cells = []
     for column in columns:
         value = row[column.key]
@@ -101,56 +93,23 @@ def _row(row: Row, columns: Sequence[Column], board: Board) -> str:
         cells.append(f"<td{key}>{escape(column.show(row))}</td>")
     return (
         f'<tr class="{row.kind}{leading}"><th scope="row" data-v="{escape(row.name)}">'
-        f'<i class="dot {row.kind}"></i>{escape(row.name)}</th>{"".join(cells)}</tr>'
+        f'<i class="dot {row.kind}"></i>{escape(row.name)}{mark}</th>{"".join(cells)}</tr>'
     )
 
 
-def _columns(board: Board) -> list[Column]:
-    top = reading.top_of(board.rows)
-
-    def field(head: str, key: str, show: Callable[[float | None], str]) -> Column:
-        return Column(head=head, show=lambda row: show(row[key]), key=key)
-
-    def interval(row: Row) -> str:
-        low, high = reading.score(row["low"], top), reading.score(row["high"], top)
-        return f"{reading.score(row['score'], top)} [{low}, {high}]"
-
-    def trainable(row: Row) -> str:
-        if not row["trainable_parameters"]:
-            return MISSING
-        return f"{reading.count(row['trainable_parameters'])} ({reading.share(row['trainable_share'])})"
-
-    def training(row: Row) -> str:
-        if row.kind != "tuned":
-            return MISSING
-        return reading.seconds((row["search_seconds"] or 0.0) + (row["train_seconds"] or 0.0))
-
-    return [
-        Column(head=f"{board.metric} [95 %]", show=interval, key="score"),
-        field("labels", "labels_used", reading.count),
-        Column(head="trainable", show=trainable, key="trainable_parameters"),
-        Column(head="search + train", show=training, key="train_seconds"),
-        field("p50", "latency_p50_seconds", reading.seconds),
-        field("p95", "latency_p95_seconds", reading.seconds),
-        field("prompt tokens", "prompt_tokens", reading.count),
-        field("peak memory", "peak_bytes", reading.size),
-        field("artifact", "artifact_bytes", reading.size),
-        field("unreadable answers", "unparseable", reading.share),
-        field("$ once", "usd_once", reading.usd),
-        field("$ per 1,000", "usd_per_1000", reading.usd),
-    ]
-
-
-def _known(rows: Sequence[Row], key: str) -> bool:
-    return any(row[key] is not None for row in rows)
+def _meanings(columns: Sequence[Column]) -> str:
+    lines = "".join(f"<dt>{escape(c.head)}</dt><dd>{escape(c.meaning)}</dd>" for c in columns)
+    return (
+        f'<details class="soft"><summary>What the columns mean</summary><dl>{lines}</dl></details>'
+    )
 
 
 def _pictures(board: Board) -> str:
     if not board.rows:
         return ""
-    plot = charts.intervals(board.rows, board.leading)
-    drawn = [charts.quality_cost(board.rows, key, title, show) for key, title, show in COSTS]
-    figures = "".join(f"<figure>{svg}</figure>" for svg in drawn if svg)
+    plot = charts.intervals(board)
+    drawn = [charts.quality_cost(board, cost) for cost in COSTS]
+    figures = "".join(_figure(picture) for picture in drawn if picture)
     costs = (
         "<h2>Quality and its cost</h2>"
         '<p class="soft">Upper left is better. On the dashed line nothing else is both cheaper and '
@@ -164,8 +123,13 @@ def _pictures(board: Board) -> str:
     )
 
 
+def _figure(picture: charts.Picture) -> str:
+    listed = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
+    return f"<figure>{picture.svg}{listed}</figure>"
+
+
 def _mistakes(board: Board) -> str:
-    blocks = []
+    blocks: list[str] = []
     for row in board.rows:
         wrong = [reading.mapping(m) for m in reading.sequence(row.values.get("mistakes"))]
         if not wrong:
@@ -176,11 +140,15 @@ def _mistakes(board: Board) -> str:
         )
         heads = "".join(f'<th scope="col" class="left">{name}</th>' for name in MISTAKE)
         blocks.append(
-            f"<details><summary>{escape(row.name)}</summary>"
+            f"<details{'' if blocks else ' open'}><summary>{escape(row.name)}</summary>"
             f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>'
             "</div></details>"
         )
-    return f"<h2>Where they go wrong</h2>{''.join(blocks)}" if blocks else ""
+    about = (
+        '<p class="soft">Some of the test rows that each technique got most wrong with its first '
+        "seed, long texts cut. Click a name to see its rows; one that is missing made no mistake.</p>"
+    )
+    return f"<h2>Where they go wrong</h2>{about}{''.join(blocks)}" if blocks else ""
 
 
 MISTAKE = ("input", "expected", "got")

@@ -140,6 +140,12 @@ class Board:
         names = [winner, *sequence(self.verdict.get("tied_with"))] if winner else []
         return tuple(line(name) for name in names)
 
+    def mark(self, row: Row) -> str:
+        """Return in a word what a row is on this board; empty for most."""
+        if row.name in self.leading:
+            return "highest" if row.name == self.leading[0] else "tied"
+        return "baseline" if row.kind == "baseline" else ""
+
     @property
     def notes(self) -> list[str]:
         """What to know about scores; techniques with the same note share a line."""
@@ -193,6 +199,11 @@ def read(document: Mapping[str, Any]) -> Board:
 def score(value: float | None, top: float = 1.0) -> str:
     """Return a score: three decimals up to 1, one decimal for scores up to 100."""
     return MISSING if value is None else f"{value:.3f}" if top <= 1 else f"{value:.1f}"
+
+
+def between(row: Row, top: float) -> str:
+    """Return a row's score with its interval: `0.907 [0.873, 0.935]`."""
+    return f"{score(row['score'], top)} [{score(row['low'], top)}, {score(row['high'], top)}]"
 
 
 def top_of(rows: Sequence[Row]) -> float:

@@ -63,6 +63,7 @@ svg circle{stroke:var(--card);stroke-width:1.5}
 svg circle.prompt{fill:var(--prompt)}svg circle.tuned{fill:var(--tuned)}
 svg circle.baseline{fill:var(--baseline)}
 svg .lead{font-weight:700}
+svg .number{fill:var(--card);font-size:10px;font-weight:700}
 svg .halo{paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
 details{border-top:1px solid var(--line);padding:.6rem 0}
 summary{cursor:pointer;font-weight:500}
@@ -70,6 +71,11 @@ pre,code{font:.85rem/1.5 ui-monospace,"SF Mono",Menlo,Consolas,monospace}
 pre{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:.8rem 1rem;
 overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}
 ul{padding-left:1.2rem;max-width:48rem}
+small{color:var(--accent);font-size:.75rem;font-weight:400;margin-left:.35em}
+tr.baseline small{color:var(--soft)}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:.5rem 0 0}
+dt{font-weight:500}dd{margin:0}
+figcaption{margin-top:.5rem}
 footer{margin-top:3.5rem;color:var(--soft);font-size:.85rem}
 @media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#ccc;--tint:#f1f5f4}
 main{padding:0;max-width:none}body{font-size:11px}table{font-size:8.5px}

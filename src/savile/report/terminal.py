@@ -118,12 +118,7 @@ def _columns(board: Board) -> list[Column]:
     def plain(name: str, show: Callable[[float | None], str]) -> tuple[str, ...]:
         return cells(lambda row: show(row[name]))
 
-    between = cells(
-        lambda r: (
-            f"{reading.score(r['score'], top)} [{reading.score(r['low'], top)}, "
-            f"{reading.score(r['high'], top)}]"
-        )
-    )
+    between = cells(lambda row: reading.between(row, top))
     pictures = cells(
         lambda r: whisker((r.low - low) / span, _at(r, low, span), (r.high - low) / span)
     )

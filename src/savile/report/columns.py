@@ -1,0 +1,116 @@
+"""The columns of the page's board: what each shows, sorts by and means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from savile.report import reading
+from savile.report.reading import MISSING, Board, Row
+
+Show = Callable[[float | None], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of the board: its head, what a cell shows, what it is sorted by, its meaning."""
+
+    head: str
+    show: Callable[[Row], str]
+    """Text, escaped later."""
+    key: str
+    """Field to sort by."""
+    meaning: str
+
+
+def columns_of(board: Board) -> list[Column]:
+    """Return the columns about which some row knows something; the score always."""
+    return [c for c in _columns(board) if c.key == "score" or _known(board, c.key)]
+
+
+def _known(board: Board, key: str) -> bool:
+    return any(row[key] is not None for row in board.rows)
+
+
+def _columns(board: Board) -> list[Column]:
+    top = reading.top_of(board.rows)
+    return [
+        Column(
+            head=f"{board.metric} [95 %]",
+            show=lambda row: reading.between(row, top),
+            key="score",
+            meaning="Score on the test rows, mean over seeds; in brackets its 95 % interval.",
+        ),
+        _field(
+            "labels",
+            "labels_used",
+            reading.count,
+            "Labeled examples it learned from, chose its settings by, or shows in its prompt.",
+        ),
+        Column(
+            head="trainable",
+            show=_trainable,
+            key="trainable_parameters",
+            meaning="Parameters that training changed, and their share of the base's.",
+        ),
+        Column(
+            head="search + train",
+            show=_training,
+            key="train_seconds",
+            meaning="Time to search a learning rate and to train one seed.",
+        ),
+        _field(
+            "request, median",
+            "latency_p50_seconds",
+            reading.seconds,
+            "Time of one request asked alone: half of them take less (p50).",
+        ),
+        _field(
+            "request, 95 %",
+            "latency_p95_seconds",
+            reading.seconds,
+            "Time within which 95 of 100 such requests are answered (p95).",
+        ),
+        _field(
+            "prompt tokens",
+            "prompt_tokens",
+            reading.count,
+            "Mean length of a prompt, virtual tokens included.",
+        ),
+        _field(
+            "peak memory",
+            "peak_bytes",
+            reading.size,
+            "Highest memory of the device, or of the process without one, the base included.",
+        ),
+        _field(
+            "artifact",
+            "artifact_bytes",
+            reading.size,
+            "What there is to keep beside the base: trained weights, or the prompt.",
+        ),
+        _field(
+            "unreadable answers",
+            "unparseable",
+            reading.share,
+            "Answers in which none could be found; they count as wrong.",
+        ),
+        _field("$ once", "usd_once", reading.usd, "Labels, search and training, once."),
+        _field("$ per 1,000", "usd_per_1000", reading.usd, "A thousand requests."),
+    ]
+
+
+def _field(head: str, key: str, show: Show, meaning: str) -> Column:
+    return Column(head=head, show=lambda row: show(row[key]), key=key, meaning=meaning)
+
+
+def _trainable(row: Row) -> str:
+    if not row["trainable_parameters"]:
+        return MISSING
+    return f"{reading.count(row['trainable_parameters'])} ({reading.share(row['trainable_share'])})"
+
+
+def _training(row: Row) -> str:
+    if row.kind != "tuned":
+        return MISSING
+    return reading.seconds((row["search_seconds"] or 0.0) + (row["train_seconds"] or 0.0))
