@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 from torch import Tensor
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from savile.lm.choose import SMALL_TRIE, Chooser
 from savile.lm.generate import greedy
@@ -19,7 +20,7 @@ from tests.contracts.tree_gate import eager
 from tests.lm.test_generate import LENGTH, PROMPTS
 from tests.lm.test_model import HARD
 
-WORDS = [1, 90, 91, 92, 93, 94]
+WORDS = [1, *range(90, 103)]  # more than the sliding windows of the tiny models see
 EVERY = [*tiny.FAMILIES, *tiny.FALLBACK]
 
 
@@ -157,8 +158,23 @@ def test_a_prefix_costs_no_tokens_and_takes_positions() -> None:
     with behind(lm, layers):
         lm.logprobs(tree)
         assert lm.work.tokens == len(tree)
-        assert lm.plan(tree).depth.tolist() == [*range(6), *(tree.depth + 6)]
+        n = len(WORDS)
+        assert lm.plan(tree).depth.tolist() == [*range(n), *(tree.depth + n)]
     assert lm.plan(tree).prefix == ()
+
+
+def test_layers_that_keep_a_state_give_no_keys_and_values() -> None:
+    config = Lfm2Config(
+        vocab_size=tiny.VOCABULARY,
+        hidden_size=tiny.WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        layer_types=["conv", "full_attention"],
+    )
+    lm = LM(Lfm2ForCausalLM(config), tiny.tokenizer(), name="hybrid")
+    assert [keys.shape for keys, _ in lm.keys_and_values(WORDS)] == [(2, len(WORDS), 8)]
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])

@@ -16,10 +16,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from savile.lm import attention
-from savile.lm.prefix import Prefix, kept
+from savile.lm.prefix import Prefix, recorded, recorder
 from savile.lm.sites import Sites
 from savile.lm.store import Store
 from savile.lm.template import Template
@@ -214,8 +214,9 @@ class LM:
 
     @torch.no_grad()
     def keys_and_values(self, ids: Sequence[int]) -> list[KeysValues]:
-        """Return what attention keeps of some tokens, per layer [K, n, D], as positions 0 to n."""
-        cache = DynamicCache()
+        """Return what attention keeps of some tokens at the positions 0 to n, [K, n, D] each, for
+        every layer that keeps nothing else."""
+        cache = recorder(self.model.config)
         layout = plan(build([Paths(ids, [])]), self.device)
         self.work.tokens += len(ids)
         self.model(
@@ -226,7 +227,7 @@ class LM:
             logits_to_keep=1,
             **({"tree": layout} if self.uses_tree else {}),
         )
-        return kept(cache)
+        return recorded(cache)
 
     def _forward(self, ids: Tensor, depth: Tensor, extra: dict[str, Any], where: Tensor) -> Tensor:
         """Run the model on `ids` [B, T] behind the root.

@@ -10,8 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers import DynamicCache, PreTrainedConfig
+from transformers.cache_utils import (
+    DynamicIndexedLayer,
+    DynamicLayer,
+    LinearAttentionCacheLayerMixin,
+)
 
 from savile.lm.tree import KeysValues
 
@@ -34,10 +38,21 @@ class Prefix(NamedTuple):
         return cache
 
 
-def kept(cache: DynamicCache) -> list[KeysValues]:
-    """Return what the attention layers left in the cache of one sequence, [K, n, D] each."""
+def recorder(config: PreTrainedConfig) -> DynamicCache:
+    """Return an empty cache that keeps every position, also where a layer sees but a window."""
+    cache = DynamicCache(config=config)
+    cache.activate_past_recording()  # type: ignore[no-untyped-call]
+    return cache
+
+
+def recorded(cache: DynamicCache) -> list[KeysValues]:
+    """Return what the layers kept of one sequence, [K, n, D] each; layers that keep more than keys
+    and values (a state, an index) are left out."""
     return [
         (layer.keys[0], layer.values[0])
         for layer in cache.layers
-        if isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
+        if isinstance(layer, DynamicLayer)
+        and not isinstance(layer, LinearAttentionCacheLayerMixin | DynamicIndexedLayer)
+        and layer.keys is not None
+        and layer.values is not None
     ]
