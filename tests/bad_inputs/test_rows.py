@@ -120,8 +120,9 @@ CASES = [
     Case(
         "D39-preferences",
         3,
-        ("preference pairs",),
-        {"train.jsonl": b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n'},
+        ("prefs.jsonl:1", "chosen equals rejected", "at most 1 %"),
+        {"prefs.jsonl": b'{"prompt": "a", "chosen": "b", "rejected": "b"}\n'},
+        overrides=("data.preferences=prefs.jsonl",),
     ),
     Case(
         "D48-few-shot",

@@ -39,7 +39,7 @@ def test_three_files_are_used_whole(tmp_path: Path) -> None:
     found = dataset(tmp_path, SPLITS, extra=LABELS)
     assert (len(found.train), len(found.dev), len(found.test)) == (40, 40, 40)
     assert found.labels == ("no", "yes")
-    assert found.gives == {"pairs", "labels"}
+    assert found.gives == {"pairs", "labels", "reward"}
     assert conserved(found)
     assert set(found.hashes) == {"train.jsonl", "dev.jsonl", "test.jsonl"}
 

@@ -183,7 +183,7 @@ def test_shapes_are_recognized(
 
 def test_steps_become_the_rationale(tmp_path: Path) -> None:
     row = {"question": "q", "answer": "1 + 1 = 2\nso two\n#### 2"}
-    assert fields(tmp_path, row)[2:] == (("2",), "1 + 1 = 2\nso two")
+    assert fields(tmp_path, row)[2:4] == (("2",), "1 + 1 = 2\nso two")
     assert fields(tmp_path, row, format="columns")[2] == ("1 + 1 = 2\nso two\n#### 2",)
 
 

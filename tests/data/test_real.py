@@ -38,7 +38,7 @@ def test_banking77(tmp_path: Path) -> None:
 
 def test_gsm8k_has_steps(tmp_path: Path) -> None:
     found = load(tmp_path, "gsm8k/train.jsonl", "gsm8k/test.jsonl")
-    assert found.gives == {"pairs", "rationales"}
+    assert found.gives == {"pairs", "rationales", "reward"}
     assert len(found.test) == 1_319
     assert all("####" not in e.output for e in found.train)
 

@@ -74,7 +74,7 @@ def test_deltas_that_change_the_same_place_cannot_train_together() -> None:
     assert one("prompt_tuning+lora").reason is None
     assert one("full+lora").reason is None
     assert one("prompt_tuning+p_tuning").reason == (
-        "prompt_tuning and p_tuning both change the base's root"
+        "prompt_tuning and p_tuning both change the base's virtual tokens"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from savile.data import labels as label_set
 from savile.data import leaks as leak_check
+from savile.data import preferences
 from savile.data.dataset import Dataset, SealedTest
 from savile.data.fit import fit
 from savile.data.profile import profile
@@ -49,7 +50,8 @@ def load(spec: Spec) -> Dataset:
     tables = _read(spec)
     notes = [note for table in tables.values() for note in table.notes]
     first = next(iter(tables.values()))
-    shape = recognize(first, Wanted(data.format, data.input, data.output, data.rationale))
+    wanted = Wanted(data.format, data.input, data.output, data.rationale)
+    shape = preferences.shape(first, wanted) or recognize(first, wanted)
     notes.append(f"{first.name}: {shape.said}")
     notes += _unused(first, shape, data)
     records = {role: records_of(t, shape, data, ledger) for role, t in tables.items()}
@@ -65,6 +67,7 @@ def load(spec: Spec) -> Dataset:
     leaks = leak_check.leaks(parts)
     parts = leak_check.settle(leaks, parts, data, ledger)
     parts["train"] = _dedup(parts["train"], data, ledger, warnings)
+    judged = preferences.load_preferences(spec, parts, ledger)
     near = leak_check.near(parts)
     warnings += filter(None, [leak_check.warn_near(near, data)])
     built = _build(parts, closed_set=bool(labels))
@@ -78,12 +81,15 @@ def load(spec: Spec) -> Dataset:
         train=tuple(built["train"].examples),
         dev=tuple(built["dev"].examples),
         test=SealedTest(built["test"].examples),
+        preferences=judged.parts["train"],
+        dev_preferences=judged.parts["dev"],
+        test_preferences=judged.parts["test"],
         labels=labels,
-        gives=gives,
-        fates=_fates(ledger, built),
-        notes=tuple(notes),
+        gives=gives | judged.gives,
+        fates=_fates(ledger, built, judged.rows),
+        notes=(*notes, *judged.notes),
         warnings=tuple(warnings),
-        hashes={table.name: table.sha256 for table in tables.values()},
+        hashes={table.name: table.sha256 for table in tables.values()} | dict(judged.hashes),
         rejected=tuple(ledger.rejected),
         profile=found,
     )
@@ -224,9 +230,9 @@ def _enough(spec: Spec, counts: Mapping[str, int]) -> None:
 
 
 def _gives(spec: Spec, train: Sequence[Example], labels: Sequence[str]) -> frozenset[str]:
-    gives = set()
+    gives: set[str] = set()
     if train:
-        gives.add("pairs")
+        gives.update(("pairs", "reward"))  # the metric rewards answers to rows
         if all(example.rationale for example in train):
             gives.add("rationales")
     if spec.prompt.system:
@@ -248,9 +254,12 @@ def _some_rationales(train: Sequence[Example], dev: Sequence[Example]) -> list[s
     return []
 
 
-def _fates(ledger: Ledger, built: Mapping[str, _Built]) -> tuple[dict[str, Any], ...]:
+def _fates(
+    ledger: Ledger, built: Mapping[str, _Built], n_preferences: int
+) -> tuple[dict[str, Any], ...]:
     """Return the fate of all rows, having seen that none is missing or counted twice."""
     used = {f"used_{split}": sum(built[split].rows) for split in SPLITS}
+    used |= {"used_preferences": n_preferences} if n_preferences else {}
     reasons = Counter(row.reason for row in ledger.rejected)
     n_in = sum(ledger.n_in.values())
     if n_in != sum(used.values()) + sum(reasons.values()):

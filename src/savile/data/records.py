@@ -37,6 +37,8 @@ class Record(NamedTuple):
     line: int
     key: str
     """The folded input: equal for equal questions."""
+    rejected: str | None = None
+    """A worse answer, when the row is a preference pair."""
 
     @property
     def where(self) -> str:
@@ -98,7 +100,7 @@ def _record(fields: Fields, group: str | None, file: str, line: int) -> Record:
     given = fields.input or ""
     outputs = tuple(text for text in fields.outputs if text is not None)
     steps = fields.rationale if fields.rationale and fields.rationale.strip() else None
-    return Record(given, outputs, steps, group, file, line, fold(given))
+    return Record(given, outputs, steps, group, file, line, fold(given), fields.rejected)
 
 
 def _group(row: Row, column: str | None) -> str | None:

@@ -48,6 +48,8 @@ class Fields(NamedTuple):
     outputs: tuple[str | None, ...]
     """The answer; several when the row gives a list of acceptable ones."""
     rationale: str | None = None
+    rejected: str | None = None
+    """A worse answer to the same question."""
 
 
 class BadCell(Exception):
@@ -106,10 +108,6 @@ def recognize(table: Table, wanted: Wanted) -> Shape:
 
 def _guess(table: Table, present: Sequence[str]) -> str:
     columns = set(present)
-    if {"chosen", "rejected"} <= columns:
-        what = "the rows are preference pairs (chosen, rejected), which this version does not read"
-        fix = "Give rows with a question and a wanted answer"
-        raise DataError(Problem(where=table.name, what=what, fix=fix))
     if "messages" in columns:
         return "chat"
     if "conversations" in columns:
@@ -249,19 +247,22 @@ def _chat(table: Table, name: str, present: Sequence[str]) -> Shape:
     what = "OpenAI chat messages" if name == "chat" else "ShareGPT conversations"
 
     def extract(row: Row) -> Fields:
-        turns = _turns(_cell(row, column), column, role, content)
+        turns = turns_of(_cell(row, column), column, role, content)
         if turns[-1][0] != "assistant":
             found = f"found {turns[-1][0]}"
             raise BadCell(f"the last turn of '{column}' should be the assistant's, {found}")
-        return Fields(_joined(turns[:-1]), (turns[-1][1],))
+        return Fields(joined(turns[:-1]), (turns[-1][1],))
 
     said = f"recognized as {what}; the last assistant turn is the answer"
     return Shape(name=name, said=said, columns=(column,), extract=extract)
 
 
-def _turns(value: Any, column: str, role: str, content: str) -> list[tuple[str, str]]:
-    if not isinstance(value, list) or len(value) < 2:
-        raise BadCell(f"'{column}' should be a list of at least two turns")
+def turns_of(
+    value: Any, column: str, role: str = "role", content: str = "content", least: int = 2
+) -> list[tuple[str, str]]:
+    """Return the (speaker, text) turns of a dialogue; raises BadCell for anything else."""
+    if not isinstance(value, list) or len(value) < least:
+        raise BadCell(f"'{column}' should be a list of at least {least} turns")
     turns = []
     for number, turn in enumerate(value, start=1):
         if not isinstance(turn, Mapping) or role not in turn or content not in turn:
@@ -286,10 +287,10 @@ def _content(value: Any) -> str:
 
 
 def _conversation(value: Sequence[Mapping[str, Any]], role: str, content: str) -> str:
-    return _joined([(ROLES.get(str(t[role]), "user"), _content(t[content])) for t in value])
+    return joined([(ROLES.get(str(t[role]), "user"), _content(t[content])) for t in value])
 
 
-def _joined(turns: Sequence[tuple[str, str]]) -> str:
+def joined(turns: Sequence[tuple[str, str]]) -> str:
     """Join the turns before the answer: a single question as it is, a dialogue with speakers."""
     system = [text for speaker, text in turns if speaker == "system" and text.strip()]
     talk = [(speaker, text) for speaker, text in turns if speaker != "system"]
