@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from savile.deltas.full import Full
-from savile.joined import Joined, joined
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
+from savile.joined import Joined, joined
 from savile.lm.model import LM
 from savile.lm.tree import build
 from tests import tiny

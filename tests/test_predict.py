@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-import savile.predict as predict_module
 from savile.deltas.base import Delta
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
+from savile.lm import local
+from savile.lm.local import Local
 from savile.lm.model import LM
-from savile.predict import answer_limit, closed, latency, predict
+from savile.predict import answer_limit, closed, latency, predict, single_requests
 from savile.prompts.base import Frame
 from savile.types import Example
 from tests import tiny
@@ -68,7 +69,7 @@ def naive(lm: LM, frame: Frame, example: Example) -> list[float]:
 
 
 def assert_best(lm: LM, frame: Frame, examples: Sequence[Example]) -> None:
-    for prediction, example in zip(predict(lm, frame, examples), examples, strict=True):
+    for prediction, example in zip(predict(Local(lm), frame, examples), examples, strict=True):
         scores = naive(lm, frame, example)
         chosen = scores[frame.labels.index(prediction.text)]
         assert chosen >= max(scores) - 1e-4
@@ -106,11 +107,11 @@ def test_labels_are_scored_under_a_delta(delta: Delta) -> None:
 )
 def test_a_prediction_depends_on_no_neighbor(frame: Frame, size: int) -> None:
     lm = tiny.lm("qwen3")
-    wanted = predict(lm, frame, EXAMPLES, max_new_tokens=6)
+    wanted = predict(Local(lm), frame, EXAMPLES, max_new_tokens=6)
     order = random.Random(size).sample(EXAMPLES, len(EXAMPLES))
     found = {}
     for start in range(0, len(order), size):
-        for made in predict(lm, frame, order[start : start + size], max_new_tokens=6):
+        for made in predict(Local(lm), frame, order[start : start + size], max_new_tokens=6):
             found[made.id] = made
     assert [found[example.id] for example in EXAMPLES] == wanted
 
@@ -120,7 +121,7 @@ def test_a_trained_base_answers(trained_lm: LM) -> None:
         Example(id=q, input=q, output=a) for q, a in (("a 0", "A"), ("d 7", "r"), ("c 2", "c"))
     ]
     for labels in ((), ("A", "r", "c"), tuple("ABCDEFGHabcdefghKLMNOPQRklmnopqr")):
-        made = predict(trained_lm, Frame(labels=labels), asked, max_new_tokens=5)
+        made = predict(Local(trained_lm), Frame(labels=labels), asked, max_new_tokens=5)
         assert [p.answer for p in made] == [e.output for e in asked]
         assert [p.prompt_tokens for p in made] == [
             len(trained_lm.encode_prompt(Frame().messages(e))) for e in asked
@@ -129,9 +130,12 @@ def test_a_trained_base_answers(trained_lm: LM) -> None:
 
 def test_soft_tokens_are_counted() -> None:
     lm = tiny.lm("llama")
-    alone = predict(lm, Frame(labels=("a", "b")), EXAMPLES[:1])[0].prompt_tokens
+    frame = Frame(labels=("a", "b"))
+    alone = predict(Local(lm), frame, EXAMPLES[:1])[0].prompt_tokens
     with PromptTuning(num_virtual_tokens=6).attach(lm, 0):
-        assert predict(lm, Frame(labels=("a", "b")), EXAMPLES[:1])[0].prompt_tokens == alone + 6
+        assert (
+            predict(Local(lm), Frame(labels=("a", "b")), EXAMPLES[:1])[0].prompt_tokens == alone + 6
+        )
 
 
 def test_a_long_neighbor_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +146,8 @@ def test_a_long_neighbor_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     limit = 40
     room = lm.context - len(lm.encode_prompt(Frame().messages(long)))
     assert 1 <= room < limit
-    alone = predict(lm, Frame(), [short], max_new_tokens=limit)[0]
-    beside = predict(lm, Frame(), [short, long], max_new_tokens=limit)
+    alone = predict(Local(lm), Frame(), [short], max_new_tokens=limit)[0]
+    beside = predict(Local(lm), Frame(), [short, long], max_new_tokens=limit)
     assert beside[0] == alone
     assert alone.completion_tokens > room
     assert beside[1].completion_tokens <= room
@@ -157,24 +161,26 @@ def test_the_frame_decides_how_answers_are_found() -> None:
 
 def test_rows_are_reported_as_they_finish() -> None:
     seen: list[int] = []
-    predict(tiny.lm("llama"), Frame(labels=("a", "b")), EXAMPLES, on_rows=seen.append)
+    predict(Local(tiny.lm("llama")), Frame(labels=("a", "b")), EXAMPLES, on_rows=seen.append)
     assert sum(seen) == len(EXAMPLES)
 
 
 def test_no_question_no_prediction() -> None:
-    assert predict(tiny.lm("llama"), Frame(labels=("a", "b")), []) == []
-    assert predict(tiny.lm("llama"), Frame(), []) == []
+    assert predict(Local(tiny.lm("llama")), Frame(labels=("a", "b")), []) == []
+    assert predict(Local(tiny.lm("llama")), Frame(), []) == []
 
 
 def test_the_limit_follows_the_longest_wanted_answer() -> None:
     lm = tiny.lm("llama")
     rows = [Example(id="1", input="q", output="x" * 39), Example(id="2", input="q", output="y")]
-    assert answer_limit(lm, Frame(), rows) == 40 + 10 + 8
-    assert answer_limit(lm, Frame(), []) > 0
+    assert answer_limit(Local(lm), Frame(), rows) == 40 + 10 + 8
+    assert answer_limit(Local(lm), Frame(), []) > 0
 
 
 def test_latency_is_of_single_requests() -> None:
-    p50, p95 = latency(tiny.lm("llama"), Frame(labels=("a", "b")), EXAMPLES[:5])
+    seconds = single_requests(Local(tiny.lm("llama")), Frame(labels=("a", "b")), EXAMPLES[:5])
+    assert len(seconds) == 5
+    p50, p95 = latency(seconds)
     assert 0 < p50 <= p95
 
 
@@ -183,21 +189,21 @@ def test_broken_weights_raise_nothing(labels: str) -> None:
     lm = tiny.lm("llama")
     with torch.no_grad():
         lm.model.get_output_embeddings().weight.fill_(float("nan"))
-    made = predict(lm, Frame(labels=SETS[labels]), EXAMPLES[:2])
+    made = predict(Local(lm), Frame(labels=SETS[labels]), EXAMPLES[:2])
     assert all(p.answer in SETS[labels] for p in made)
 
 
 def test_what_no_prompt_shares_counts_against_the_tree() -> None:
     alike = [[number, *range(3000)] for number in range(4)]
-    assert [len(rows) for rows in predict_module._packs(alike)] == [1, 1, 1, 1]
+    assert [len(rows) for rows in local._packs(alike)] == [1, 1, 1, 1]
     shared = [[*range(3000), number] for number in range(4)]
-    assert [len(rows) for rows in predict_module._packs(shared)] == [4]
+    assert [len(rows) for rows in local._packs(shared)] == [4]
 
 
 def test_steps_that_no_row_shows_get_room() -> None:
     lm = tiny.lm("llama")
     rows = [Example(id="1", input="a", output="b")]
     frame = Frame(reasoning=True)
-    assert answer_limit(lm, frame, rows) >= 256
+    assert answer_limit(Local(lm), frame, rows) >= 256
     shown = [Example(id="1", input="a", output="b", rationale="because")]
-    assert answer_limit(lm, frame, shown) < 256
+    assert answer_limit(Local(lm), frame, shown) < 256

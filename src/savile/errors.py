@@ -5,6 +5,7 @@ SavileError                    1  (never raised itself)
 ├── UsageError                 2  spec, flags, resume with another identity
 ├── DataError                  3  rows that cannot be used
 ├── EnvironmentProblem         4  missing model, dependency, disk, memory, port
+│   └── UnusableBase           4  the base can answer nothing: key, model, credit
 ├── IntegrityError             5  checksum, pickle, remote code
 ├── NothingWorkedError         6  every technique failed; the partial board is kept
 ├── LockedError                7  a live process holds the run
@@ -77,6 +78,11 @@ class EnvironmentProblem(SavileError):
     """A missing model or dependency, no disk, no memory, a port in use (exit code 4)."""
 
     exit_code = 4
+
+
+class UnusableBase(EnvironmentProblem):
+    """The base can answer nothing at all (key, model, credit): the run ends, and no technique is
+    to blame (exit code 4)."""
 
 
 class IntegrityError(SavileError):

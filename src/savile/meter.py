@@ -12,7 +12,7 @@ import contextlib
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import torch
 
@@ -23,17 +23,25 @@ _PASSES = {"none": 1, "frozen": 2, "full": 3}
 """Multiples of the forward work."""
 
 
+class Placed(Protocol):
+    """Something that computes somewhere: a model, a base."""
+
+    @property
+    def device(self) -> torch.device | str:
+        """Where."""
+
+
 class Meter:
     """Measures what happens inside the context; read its fields after it."""
 
-    def __init__(self, lm: LM) -> None:
-        self._lm = lm
+    def __init__(self, placed: Placed) -> None:
+        self._device = torch.device(placed.device)
         self.seconds = 0.0
         self.peak_bytes: int | None = None
         """Highest memory of the process (CPU) or of the device (CUDA), the base included."""
 
     def __enter__(self) -> Self:
-        _reset_peak(self._lm.device)
+        _reset_peak(self._device)
         self._start = time.perf_counter()
         return self
 
@@ -43,10 +51,10 @@ class Meter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._lm.device.type == "cuda":
-            torch.cuda.synchronize(self._lm.device)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         self.seconds = time.perf_counter() - self._start
-        self.peak_bytes = _peak(self._lm.device)
+        self.peak_bytes = _peak(self._device)
 
 
 def flops(lm: LM, work: Work, training: Training) -> float:

@@ -22,6 +22,7 @@ from torch import nn
 from savile.deltas.base import Attached
 from savile.errors import DataError, Problem
 from savile.job import Job, asked, compared, encode
+from savile.lm.local import Local
 from savile.lm.model import LM, Work
 from savile.masters import Masters
 from savile.meter import Meter, Training, flops
@@ -243,7 +244,7 @@ class _Loop:
             job.objective.judge(lm, self.dev, self.dev_items) if self.dev_items else (None, 0.0)
         )
         if score is None:
-            found = predict(lm, job.frame, job.dev, max_new_tokens=job.max_new_tokens)
+            found = predict(Local(lm), job.frame, job.dev, max_new_tokens=job.max_new_tokens)
             references = [example.accepted for example in job.dev]
             answers = [prediction.answer for prediction in found]
             score = job.metric.score(answers, references, job.frame.labels)

@@ -74,6 +74,10 @@ class Prediction:
     """Tokens of the prompt, soft tokens included."""
     completion_tokens: int = 0
     """Tokens the model wrote (for a closed set: tokens of the chosen label)."""
+    seconds: float | None = None
+    """What the request took; None where many were answered together."""
+    usd: float | None = None
+    """What the request cost at the endpoint; None for a base without a price for requests."""
 
 
 @dataclass(frozen=True, kw_only=True)

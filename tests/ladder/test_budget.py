@@ -5,7 +5,8 @@ import pytest
 from savile import data
 from savile import spec as specs
 from savile.errors import UsageError
-from savile.ladder.bench import Bench, bench_of, load_base
+from savile.ladder.bases import open_base
+from savile.ladder.bench import Bench, bench_of
 from savile.ladder.budget import SAFETY, Cost, make_plan, probe, share_of, timed_share
 from savile.ladder.plan import BATCH_SIZE
 from savile.prompts.base import Frame
@@ -21,7 +22,7 @@ COSTS = {
 
 
 def bench(spec: Spec) -> Bench:
-    base = load_base(spec.base, spec.folder, spec.compute)
+    base = open_base(spec.base, spec.folder, spec.compute)
     return bench_of(spec, data.load(spec), base)
 
 

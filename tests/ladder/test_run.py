@@ -24,10 +24,10 @@ from savile.job import Job
 from savile.ladder import bench, improving
 from savile.ladder import run as ladder
 from savile.ladder.answer import Customized, best_of
-from savile.ladder.board import PLAIN_BATCHES
 from savile.ladder.folder import PREDICTIONS, WEIGHTS, RunFolder, unit_id
 from savile.ladder.prepare import Choice, prepare
 from savile.ladder.progress import Step
+from savile.lm.local import PLAIN_BATCHES
 from savile.train import Trained
 from tests import small_case
 
@@ -123,7 +123,7 @@ def test_a_finished_run_is_read_and_not_computed_again(
     finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, folder = finished
-    monkeypatch.setattr(ladder, "load_base", lambda *a: pytest.fail("computed again"))
+    monkeypatch.setattr(ladder, "open_base", lambda *a, **k: pytest.fail("computed again"))
     assert ladder.run(specs.load(task), folder) == board_of(folder)
 
 

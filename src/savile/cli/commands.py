@@ -229,6 +229,8 @@ def _check_base(spec: Spec) -> list[str]:
     """Check the files of the base where they are on this machine; return what is to know."""
     from savile.lm import folder, resolve
 
+    if not isinstance(spec.base, str):
+        return []
     found = resolve.at_hand(spec.base, spec.folder)
     if found is None:
         return [f"base {spec.base}: not in the local cache: not checked"]

@@ -30,16 +30,20 @@ class Counter(NamedTuple):
     """The tokenizer that counts."""
 
 
-def counter(base: str, folder: Path) -> Counter | None:
+def counter(base: object, folder: Path) -> Counter | None:
     """Return the base model's token counter, None when its tokenizer is not at hand.
 
+    A base behind an API counts its tokens itself.
+
     Args:
-        base: `embedded`, `embedded-large`, a folder, or a Hugging Face id (never looked up).
+        base: the spec's: a name, a folder, a Hugging Face id (never looked up), or a section.
         folder: what a relative folder resolves against.
 
     Raises:
         EnvironmentProblem: there is a tokenizer that cannot be loaded.
     """
+    if not isinstance(base, str):
+        return None
     if base in EMBEDDED:
         home = Path(str(resources.files("savile") / "embedded" / EMBEDDED[base]))
     else:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from savile.errors import IntegrityError, Problem, UsageError
-from savile.ladder.bench import load_base
+from savile.ladder import bases
 from savile.ladder.folder import RunFolder, unit_id
 from savile.ladder.measure import attached, ready_of
 from savile.ladder.trial import answers_of, does_not_fit
-from savile.lm import load as bases
-from savile.lm.model import LM
+from savile.lm.base import Base
 from savile.prompts.base import Frame
 from savile.spec.model import ComputeSection
 from savile.types import Example, Prediction
@@ -39,7 +38,7 @@ class Customized:
             raise _no_technique(run, technique)
         self.technique = technique
         self._ready = ready_of(unit)
-        self._lm = _base(run)
+        self._base = _base(run)
 
     def predict(self, inputs: Sequence[str]) -> list[str | None]:
         """Return one answer per input; None where none could be read out of the model's text.
@@ -53,9 +52,9 @@ class Customized:
         """Return the answers with the raw texts and token counts."""
         longest = max(self._ready.frame.labels, key=len, default="")
         rows = [Example(id=str(i), input=text, output=longest) for i, text in enumerate(inputs)]
-        with attached(self._lm, self._ready):
-            _refuse_long(self._lm, self._ready.frame, rows)
-            return answers_of(self._lm, self._ready.frame, rows, self._ready.max_new_tokens)
+        with attached(self._base, self._ready):
+            _refuse_long(self._base, self._ready.frame, rows)
+            return answers_of(self._base, self._ready.frame, rows, self._ready.max_new_tokens)
 
 
 def best_of(board: Mapping[str, Any]) -> str:
@@ -72,23 +71,23 @@ def best_of(board: Mapping[str, Any]) -> str:
     raise UsageError(Problem(what="no technique of this run has a score"))
 
 
-def _base(run: RunFolder) -> LM:
+def _base(run: RunFolder) -> Base:
     manifest = run.manifest() or {}
-    folder = Path(manifest["base_folder"])
-    if bases.identity(manifest["base"], folder) != manifest["identity"]["base"]:
+    folder, base = Path(manifest["base_folder"]), bases.from_json(manifest["base"])
+    if bases.identity(base, folder) != manifest["identity"]["base"]:
         raise IntegrityError(
             Problem(
                 where=str(run.path),
-                what=f"the base {manifest['base']!r} is not the one that was measured",
+                what=f"the base {bases.name_of(base)!r} is not the one that was measured",
                 fix="Put its files back, or measure again in a new folder",
             )
         )
     compute = ComputeSection.model_validate(manifest["identity"]["spec"]["compute"])
-    return load_base(manifest["base"], folder, compute)
+    return bases.open_base(base, folder, compute, answers=run.answers_path)
 
 
-def _refuse_long(lm: LM, frame: Frame, rows: Sequence[Example]) -> None:
-    fits = ((number, does_not_fit(lm, frame, [row])) for number, row in enumerate(rows, 1))
+def _refuse_long(base: Base, frame: Frame, rows: Sequence[Example]) -> None:
+    fits = ((number, does_not_fit(base, frame, [row])) for number, row in enumerate(rows, 1))
     problems = [Problem(where=f"input {n}", what=reason) for n, reason in fits if reason]
     if problems:
         raise UsageError(problems)

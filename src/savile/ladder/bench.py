@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
-
-import torch
 
 from savile import registry
 from savile.data import Dataset
 from savile.ladder.seeds import derive
-from savile.lm import load as bases
+from savile.lm.base import Base
+from savile.lm.local import Local
 from savile.lm.model import LM
 from savile.metrics.base import Metric
 from savile.prompts.base import Frame
 from savile.spec import Spec
-from savile.spec.model import ComputeSection
 from savile.types import Example, Preference
 
 MOST_JUDGES: Final = 256
@@ -28,7 +25,7 @@ MOST_JUDGES: Final = 256
 class Bench:
     """The base and the rows that training and search may see; no test row is in it."""
 
-    lm: LM
+    base: Base
     frame: Frame
     """The task's words, before any prompt changes them."""
     train: Sequence[Example]
@@ -40,25 +37,18 @@ class Bench:
     teacher: LM | None = None
     """A model to learn from."""
 
+    @property
+    def lm(self) -> LM:
+        """The model itself, for techniques that need `weights`."""
+        assert isinstance(self.base, Local), "a technique that trains ran on a base without weights"
+        return self.base.lm
+
     def seed_of(self, index: int, purpose: str) -> int:
         """Return a seed that is the same for every technique, so that all see the same draws."""
         return derive(self.seed, index, purpose)
 
 
-def load_base(base: str, folder: Path, compute: ComputeSection) -> LM:
-    """Load a spec's base with its device, precision and threads; `folder` is the spec's."""
-    if compute.threads is not None:
-        torch.set_num_threads(compute.threads)
-    return bases.load(
-        base,
-        folder=folder,
-        device=compute.device,
-        dtype=compute.dtype,
-        quantization=compute.quantization,
-    )
-
-
-def bench_of(spec: Spec, dataset: Dataset, lm: LM) -> Bench:
+def bench_of(spec: Spec, dataset: Dataset, base: Base) -> Bench:
     """Return the bench of a run: train and dev, never test."""
     prompt = spec.prompt
     frame = Frame(
@@ -69,7 +59,7 @@ def bench_of(spec: Spec, dataset: Dataset, lm: LM) -> Bench:
         labels=dataset.labels,
     )
     return Bench(
-        lm=lm,
+        base=base,
         frame=frame,
         train=dataset.train,
         dev=judges(dataset.dev),

@@ -32,10 +32,6 @@ COUNTED: Final = {
     (True, True): "USD for labels, training and the first 1,000 requests",
 }
 """What a cost is made of, by whether a label and an hour have a price."""
-PLAIN_BATCHES: Final = (
-    "computed on plain padded batches, since this base cannot take trees: the same answers, "
-    "more seconds and memory"
-)
 MISTAKES_SHOWN = 5
 MISTAKE_CHARACTERS = 300
 

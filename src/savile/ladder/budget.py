@@ -169,12 +169,12 @@ def probe(bench: Bench, technique: Technique) -> Cost:
 def _probe(bench: Bench, technique: Technique) -> Outcome:
     frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"))
     seen = [*bench.dev, *bench.train] if technique.delta else bench.dev
-    if (reason := does_not_fit(bench.lm, frame, seen)) is not None:
+    if (reason := does_not_fit(bench.base, frame, seen)) is not None:
         return Outcome(result={"status": "not_run", "reason": reason})
     rows = (bench.dev or bench.train)[:PROBE_ROWS]
-    predict(bench.lm, frame, rows[:1])
+    predict(bench.base, frame, rows[:1])
     started = time.perf_counter()
-    predict(bench.lm, frame, rows)
+    predict(bench.base, frame, rows)
     row_seconds = (time.perf_counter() - started) / max(len(rows), 1)
     if technique.delta is None:
         return _costs(row_seconds)

@@ -4,6 +4,7 @@ spec.yaml          the resolved spec
 manifest.json      identity (spec, data, base, code, versions), machine, time
 plan.json          presentations and learning rates of every technique, made once
 events.jsonl       what happened, append-only
+payments.jsonl    what was paid to an endpoint, one line a request
 trials/<id>/       one search piece or one trained technique and seed, committed once
 measured/<id>/     its predictions on the sealed test
 board.json         the answer; report.html the same for people
@@ -37,6 +38,7 @@ WEIGHTS: Final = "delta.safetensors"
 START: Final = "start.safetensors"
 """The policy that a preference technique is compared with."""
 OPENINGS: Final = ".savile/test_openings"
+ANSWERS: Final = ".savile/answers"
 
 
 def unit_id(technique: str, seed: int, piece: int | None = None) -> str:
@@ -74,6 +76,16 @@ class RunFolder:
     def events_path(self) -> Path:
         """The event log."""
         return self.path / "events.jsonl"
+
+    @property
+    def payments_path(self) -> Path:
+        """What was paid to endpoints, one line a request."""
+        return self.path / "payments.jsonl"
+
+    @property
+    def answers_path(self) -> Path:
+        """Answers of endpoints, shared by the runs beside this one."""
+        return self.path.resolve().parent / ANSWERS
 
     # ── identity ─────────────────────────────────────────────────────────────────────────────
 
@@ -125,7 +137,7 @@ class RunFolder:
         """Raise UsageError when the folder is neither a run's nor empty; nothing is written."""
         if self.manifest() is not None or not self.path.is_dir():
             return
-        known = {".lock", "events.jsonl", "spec.yaml"}
+        known = {".lock", "events.jsonl", "spec.yaml", "payments.jsonl"}
         strangers = sorted(item.name for item in self.path.iterdir() if item.name not in known)
         if strangers:
             raise UsageError(

@@ -15,9 +15,10 @@ import safetensors.torch
 from savile.ladder.bench import Bench
 from savile.ladder.folder import FRAME, WEIGHTS, Unit
 from savile.ladder.trial import Outcome, answers_of, does_not_fit, frame_from_json, guarded
-from savile.lm.model import LM
+from savile.lm.base import Base
+from savile.lm.local import Local
 from savile.meter import Meter
-from savile.predict import latency
+from savile.predict import latency, single_requests
 from savile.prompts.base import Frame
 from savile.spec import Candidate
 from savile.technique import build
@@ -63,21 +64,24 @@ def measure(
     started = time.perf_counter()
     ready = ready_of(trial)
     outcome = guarded(lambda: _measure(bench, test, ready, on_passes))
-    spent = {"unit_seconds": time.perf_counter() - started}
+    spent = {"unit_seconds": time.perf_counter() - started, **bench.base.tally()}
     return replace(outcome, result={**outcome.result, **spent})
 
 
 def _measure(
     bench: Bench, test: Sequence[Example], ready: Ready, on_passes: Callable[[float], None]
 ) -> Outcome:
-    with attached(bench.lm, ready):
-        if (reason := does_not_fit(bench.lm, ready.frame, test)) is not None:
+    with attached(bench.base, ready):
+        if (reason := does_not_fit(bench.base, ready.frame, test)) is not None:
             return Outcome(result={"status": "not_run", "reason": reason})
-        with Meter(bench.lm) as meter:
-            predictions = answers_of(bench.lm, ready.frame, test, ready.max_new_tokens, on_passes)
+        with Meter(bench.base) as meter:
+            predictions = answers_of(bench.base, ready.frame, test, ready.max_new_tokens, on_passes)
         check_rows(test, predictions)
         p50, p95 = latency(
-            bench.lm, ready.frame, test[:LATENCY_ROWS], max_new_tokens=ready.max_new_tokens
+            [p.seconds for p in predictions if p.seconds is not None]
+            or single_requests(
+                bench.base, ready.frame, test[:LATENCY_ROWS], max_new_tokens=ready.max_new_tokens
+            )
         )
     result = {
         "status": "ok",
@@ -90,13 +94,13 @@ def _measure(
 
 
 @contextmanager
-def attached(lm: LM, ready: Ready) -> Iterator[None]:
+def attached(base: Base, ready: Ready) -> Iterator[None]:
     """Put a trial's weights on the base while the block runs."""
     delta = None if ready.weights is None else build(ready.candidate, ready.frame).delta
-    if delta is None or ready.weights is None:
+    if delta is None or ready.weights is None or not isinstance(base, Local):
         yield
         return
-    with delta.attach(lm, seed=0) as on_base:  # the seed's draw is replaced by the weights
+    with delta.attach(base.lm, seed=0) as on_base:  # the seed's draw is replaced by the weights
         on_base.load(safetensors.torch.load(ready.weights))
         yield
 

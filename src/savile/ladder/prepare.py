@@ -20,9 +20,8 @@ from typing import Any
 from savile import data
 from savile.data import Dataset
 from savile.errors import Problem, UsageError
-from savile.ladder import identity
+from savile.ladder import bases, identity
 from savile.ladder.folder import RunFolder
-from savile.lm import load as bases
 from savile.spec import Candidate, Spec
 
 
@@ -124,7 +123,7 @@ def prepare(spec: Spec, out: Path | None = None, choice: Choice | None = None) -
         facts={
             "machine": machine(),
             "task": spec.task,
-            "base": spec.base,
+            "base": bases.as_json(spec.base),
             "base_folder": str(spec.folder.resolve()),
         },
         data_seconds=data_seconds,

@@ -16,7 +16,8 @@ from savile import store
 from savile.errors import NothingWorkedError, Problem
 from savile.ladder import board, progress
 from savile.ladder.baselines import baselines
-from savile.ladder.bench import bench_of, load_base
+from savile.ladder.bases import name_of, open_base, purse_of
+from savile.ladder.bench import bench_of
 from savile.ladder.budget import make_plan
 from savile.ladder.clock import Clock
 from savile.ladder.folder import Unit, unit_id
@@ -85,11 +86,17 @@ class _Run:
         self.spec = prepared.spec
         self.clock = Clock(data=prepared.data_seconds)
         self.work = progress.Work(1.0, listener)
-        self.work.say("load", self.spec.base)
+        self.work.say("load", name_of(self.spec.base))
         with self.clock.of("load"):
-            lm = load_base(self.spec.base, self.spec.folder, self.spec.compute)
-            self.bench = bench_of(self.spec, prepared.dataset, lm)
-        self.folder.same_device(str(self.bench.lm.device))
+            base = open_base(
+                self.spec.base,
+                self.spec.folder,
+                self.spec.compute,
+                purse=purse_of(self.folder, self.spec.budget.usd),
+                answers=self.folder.answers_path,
+            )
+            self.bench = bench_of(self.spec, prepared.dataset, base)
+        self.folder.same_device(self.bench.base.device)
         self.cells = self._plan()
         self.work.total = sum(self._passes(cell) for cell in self.cells) or 1.0
 
@@ -232,7 +239,7 @@ class _Run:
         return {
             "schema_version": SCHEMA_VERSION,
             "task": spec.task,
-            "base": spec.base,
+            "base": self.bench.base.name,
             "metric": spec.metric_name,
             "n_test": len(test),
             "seeds": spec.seeds,
@@ -252,22 +259,22 @@ class _Run:
             "board": [asdict(row) for row in board.ordered([line.row for line in lines])],
             "verdict": asdict(said),
             "seconds": self.clock.seconds(),
-            "machine": {**self.prepared.facts["machine"], "device": str(self.bench.lm.device)},
+            "machine": {**self.prepared.facts["machine"], "device": self.bench.base.device},
             "versions": dict(self.prepared.identity["versions"]),
         }
 
     def _scale(self, test: Sequence[Example]) -> board.Scale:
-        spec, lm = self.spec, self.bench.lm
+        spec, base = self.spec, self.bench.base
         timed = spec.budget.seconds is not None
         return board.Scale(
             metric=self.bench.metric,
             test=test,
             labels=self.bench.frame.labels,
-            base_parameters=lm.n_parameters,
-            prices=board.prices_of(spec, lm.device.type),
+            base_parameters=base.n_parameters,
+            prices=board.prices_of(spec, base.device),
             seed=spec.seed,
             budget="budget.seconds" if timed else "budget.train_examples",
-            note=None if lm.uses_tree else board.PLAIN_BATCHES,
+            note=base.note,
         )
 
     def _notes(self) -> list[str]:

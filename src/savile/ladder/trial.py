@@ -18,14 +18,14 @@ import torch
 from savile import store
 from savile.chain import train_chain
 from savile.deltas.base import Attached
-from savile.errors import InterruptedRun, SavileError
+from savile.errors import InterruptedRun, SavileError, UnusableBase
 from savile.job import Job, Plan
 from savile.ladder.bench import Bench
 from savile.ladder.folder import FRAME, START, WEIGHTS
 from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIONS
 from savile.ladder.progress import PASSES_TRAINED_ROW
 from savile.ladder.rewards import by_metric
-from savile.lm.model import LM
+from savile.lm.base import Base
 from savile.meter import Meter
 from savile.objectives.base import Objective
 from savile.predict import answer_limit, predict
@@ -65,9 +65,9 @@ class Attempt:
 
 def run_trial(bench: Bench, attempt: Attempt) -> Outcome:
     """Run one trial; a technique that cannot be run comes back with its status and reason."""
-    with Meter(bench.lm) as meter:
+    with Meter(bench.base) as meter:
         outcome = guarded(lambda: _run(bench, attempt))
-    spent = {"unit_seconds": meter.seconds, "peak_bytes": meter.peak_bytes}
+    spent = {"unit_seconds": meter.seconds, "peak_bytes": meter.peak_bytes, **bench.base.tally()}
     asked = {
         "technique": attempt.candidate.name,
         "candidate": candidate_json(attempt.candidate),
@@ -85,7 +85,7 @@ def guarded(work: Callable[[], Outcome]) -> Outcome:
     """Turn an error of a technique into a result; signals, bugs and full disks go through."""
     try:
         return work()
-    except InterruptedRun:
+    except (InterruptedRun, UnusableBase):
         raise
     except SavileError as error:
         return _failed("failed", str(error))
@@ -97,24 +97,26 @@ def guarded(work: Callable[[], Outcome]) -> Outcome:
         raise
 
 
-def does_not_fit(lm: LM, frame: Frame, examples: Sequence[Example]) -> str | None:
+def does_not_fit(base: Base, frame: Frame, examples: Sequence[Example]) -> str | None:
     """Return why some row's prompt and answer exceed the context, None when all fit.
 
-    A token has at least one byte, so rows of few bytes are not tokenized; half of the context is
-    left for what a normalizer or a template may add.
+    Where only the base knows its context, it refuses what does not fit itself. A token has at least
+    one byte, so rows of few bytes are not tokenized; half of the context is left for what a
+    normalizer or a template may add.
     """
+    if base.context is None:
+        return None
     longest = 0
     for example in examples:
         messages = frame.messages(example)
         texts = [frame.target(example), *(message.content for message in messages)]
-        if 2 * sum(len(text.encode()) for text in texts) + 64 * len(texts) <= lm.context:
+        if 2 * sum(len(text.encode()) for text in texts) + 64 * len(texts) <= base.context:
             continue
-        prompt = len(lm.encode_prompt(messages))
-        longest = max(longest, prompt + len(lm.encode_completion(frame.target(example))))
-    longest += lm.root_tokens
-    if longest <= lm.context:
+        answer = base.answer_tokens(frame.target(example))
+        longest = max(longest, base.prompt_tokens(messages) + answer)
+    if longest <= base.context:
         return None
-    return f"prompt and answer need {longest:,} tokens, the model's context is {lm.context:,}"
+    return f"prompt and answer need {longest:,} tokens, the model's context is {base.context:,}"
 
 
 def candidate_json(candidate: Candidate) -> dict[str, Any]:
@@ -149,9 +151,9 @@ def _run(bench: Bench, attempt: Attempt) -> Outcome:
 
 
 def _prompted(bench: Bench, attempt: Attempt, frame: Frame) -> Outcome:
-    if (reason := does_not_fit(bench.lm, frame, bench.dev)) is not None:
+    if (reason := does_not_fit(bench.base, frame, bench.dev)) is not None:
         return _failed("not_run", reason)
-    limit = answer_limit(bench.lm, frame, bench.train)
+    limit = answer_limit(bench.base, frame, bench.train)
     predictions = _dev_answers(bench, attempt, frame, limit, 0.0)
     shown = frame_json(frame)
     result = {
@@ -172,7 +174,7 @@ def _tuned(
     attached: Attached,
 ) -> Outcome:
     rows = [*bench.train, *bench.dev]
-    if (reason := does_not_fit(bench.lm, frame, rows)) is not None:
+    if (reason := does_not_fit(bench.base, frame, rows)) is not None:
         return _failed("not_run", reason)
     plan = Plan(
         learning_rate=attempt.learning_rate,
@@ -189,7 +191,7 @@ def _tuned(
         metric=bench.metric,
         plan=plan,
         seed=bench.seed_of(attempt.seed_index, "train"),
-        max_new_tokens=answer_limit(bench.lm, frame, bench.train),
+        max_new_tokens=answer_limit(bench.base, frame, bench.train),
         preferences=bench.preferences,
         dev_preferences=bench.dev_preferences,
         reward=by_metric(bench.lm, frame, bench.metric),
@@ -239,12 +241,12 @@ def _dev_answers(
     bench: Bench, attempt: Attempt, frame: Frame, limit: int, passes: float
 ) -> list[Prediction]:
     return answers_of(
-        bench.lm, frame, bench.dev, limit, lambda done: attempt.on_passes(passes + done)
+        bench.base, frame, bench.dev, limit, lambda done: attempt.on_passes(passes + done)
     )
 
 
 def answers_of(
-    lm: LM,
+    base: Base,
     frame: Frame,
     examples: Sequence[Example],
     max_new_tokens: int,
@@ -258,7 +260,7 @@ def answers_of(
         done += rows
         on_passes(done)
 
-    return predict(lm, frame, examples, max_new_tokens=max_new_tokens, on_rows=hear)
+    return predict(base, frame, examples, max_new_tokens=max_new_tokens, on_rows=hear)
 
 
 def finite(value: Any) -> Any:

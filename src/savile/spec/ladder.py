@@ -28,6 +28,8 @@ ALIASES: Mapping[str, Part] = {"one_shot": ("few_shot", {"k": 1})}
 MAX_ITEMS = 200
 BASE_GIVES: Mapping[str, tuple[str, ...]] = {"deltas": ("parameters",)}
 """What the base class of an axis gives, for the parts that do not say otherwise."""
+BASE_NEEDS: Mapping[str, tuple[str, ...]] = {"deltas": ("weights",)}
+"""What every part of an axis needs from the base model."""
 MISSING_DATA: Mapping[str, str] = {
     "pairs": "train rows with an input and an output (data.train or data.file)",
     "rationales": "worked steps in every train row (data.rationale: the column that holds them)",
@@ -37,7 +39,7 @@ MISSING_DATA: Mapping[str, str] = {
     "feedback": "judged answers (data.preferences: chosen and rejected, or answers with a label)",
     "reward": "a reward: rows with wanted answers for the metric, or 'reward' earlier in the chain",
     "teacher": "a model to learn from (teacher)",
-    "parameters": "a base whose weights are here, not behind an endpoint",
+    "weights": "a base whose weights are here, not behind an API",
     "plain_weights": "a base that is not quantized (leave compute.quantization out)",
 }
 """What to give when a need is not met."""
@@ -257,7 +259,7 @@ def _needs(prompts: Sequence[PartInfo], trained: Sequence[Part]) -> frozenset[st
     needs: set[str] = set()
     given: set[str] = set()
     for info in infos:
-        for need in info.needs:
+        for need in (*info.needs, *BASE_NEEDS.get(info.axis, ())):
             for other in prompts:
                 if other is not info:
                     need = other.facts.get("replaces", {}).get(need, need)

@@ -15,7 +15,7 @@ from savile.spec import document as yaml
 from savile.spec import ladder as grammar
 from savile.spec.document import Document
 from savile.spec.faults import Fault, Loc, clipped, from_pydantic, nearest, one_of, unknown_key
-from savile.spec.model import Spec
+from savile.spec.model import NAMED, REACHED, Spec
 from savile.spec.settings import check
 
 
@@ -64,7 +64,22 @@ def validate(tree: Mapping[str, Any]) -> tuple[Spec | None, list[Fault]]:
         spec = Spec.model_validate(tree)
     except ValidationError as error:
         return None, [*faults, *_section_faults(error)]
+    faults += _ceiling(spec)
     return (None, faults) if faults else (spec, [])
+
+
+def _ceiling(spec: Spec) -> list[Fault]:
+    """Check that a ceiling in USD has prices to be estimated from."""
+    if spec.budget.usd is None:
+        return []
+    loc: Loc = ("budget", "usd")
+    if isinstance(spec.base, str):
+        what = "'budget.usd' limits what is paid to endpoints, and the base is on this machine"
+        return [Fault(loc, what, fix="Remove it")]
+    if spec.base.price is None:
+        fix = "Write base.price: {input: USD, output: USD}, per million tokens"
+        return [Fault(loc, "'budget.usd' needs the prices of the endpoint", fix=fix)]
+    return []
 
 
 def _without_nulls(tree: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -144,11 +159,11 @@ def _metric(value: Any, closed_set: bool) -> tuple[Any, list[Fault]]:
 def _section_faults(error: ValidationError) -> list[Fault]:
     faults = []
     for entry in error.errors(include_url=False):
-        loc = tuple(entry["loc"])
+        loc = tuple(key for key in entry["loc"] if key not in (NAMED, REACHED))
         if entry["type"] == "extra_forbidden":
             faults.append(_elsewhere(unknown_key(loc, _fields_at(loc[:-1]))))
         else:
-            faults.append(from_pydantic(dict(entry)))
+            faults.append(from_pydantic({**entry, "loc": loc}))
     return faults
 
 
@@ -184,9 +199,9 @@ def _fields_at(loc: Loc) -> list[str]:
 
 def _section(annotation: Any) -> type[BaseModel] | None:
     """Return the section that a field holds, None when it holds a plain value."""
-    options = [annotation, *get_args(annotation)]
-    models = (o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return next(models, None)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section, get_args(annotation))), None)
 
 
 def _apply(document: Document, override: str) -> None:

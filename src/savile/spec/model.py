@@ -11,28 +11,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    model_validator,
+)
 
 from savile.errors import Problem, UsageError
 from savile.prompts.base import DEFAULT_MARKER
 from savile.spec import ladder as grammar
+from savile.spec.endpoint import EndpointSection
+from savile.spec.section import Count, Section, Text, Usd
 from savile.spec.settings import REAL, WHOLE
 
-MAX_ROWS = 100_000_000
-MAX_USD = 1e9
 Share = Annotated[float, Field(ge=0.0, le=1.0), REAL]
-Count = Annotated[int, Field(ge=1, le=MAX_ROWS), WHOLE]
-Usd = Annotated[float, Field(ge=0.0, le=MAX_USD), REAL]
 Letter = Annotated[str, Field(min_length=1, max_length=1)]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """A part of the spec: frozen, unknown keys refused, numbers finite."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+WEIGHTS = frozenset({"weights"})
+"""What a base gives whose files are on this machine or fetched to it."""
+NAMED, REACHED = "<name>", "<endpoint>"
+"""The two ways to write a base, as pydantic's error paths name them."""
 
 
 def _labels(value: Any) -> Any:
@@ -168,6 +168,8 @@ class BudgetSection(Section):
     """Learning rates tried per tuned technique, inside its share of the budget."""
     test_rows: Count | None = None
     """At most this many test rows, chosen by their hash."""
+    usd: Usd | None = None
+    """What the run may pay endpoints; it stops before it would pay more, and can go on later."""
 
 
 @final
@@ -202,6 +204,16 @@ class ComputeSection(Section):
         return frozenset() if self.quantization else frozenset({"plain_weights"})
 
 
+def _kind_of_base(value: Any) -> str:
+    return REACHED if isinstance(value, (Mapping, EndpointSection)) else NAMED
+
+
+Base = Annotated[
+    Annotated[Text, Tag(NAMED)] | Annotated[EndpointSection, Tag(REACHED)],
+    Discriminator(_kind_of_base),
+]
+
+
 @final
 class Spec(Section):
     """One business case: data, base model, metric, budget and the techniques to compare."""
@@ -210,8 +222,9 @@ class Spec(Section):
     """Name of the task: letters, digits, dots, hyphens, underscores."""
     description: str | None = None
     """What the task is, for people."""
-    base: Text = "embedded"
-    """Base model: `embedded`, `embedded-large`, a folder, or a Hugging Face id."""
+    base: Base = "embedded"
+    """Base model: `embedded`, `embedded-large`, a folder, a Hugging Face id, or a model behind an
+    API: `{endpoint: URL, model: NAME}`."""
     data: DataSection
     """Where the rows are and how to read them."""
     prompt: PromptSection = PromptSection()
@@ -279,6 +292,7 @@ class Spec(Section):
                 [Problem(where=_dotted(f.loc), what=f.what, fix=f.fix) for f in faults]
             )
         gives |= self.compute.gives
+        gives |= WEIGHTS if isinstance(self.base, str) else frozenset()
         return tuple(replace(c, reason=c.reason or grammar.reason(c.needs, gives)) for c in found)
 
     def resolved(self) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""The base of a spec, wherever its weights are: loaded here, or opened behind an API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from savile import store
+from savile.ladder.folder import RunFolder
+from savile.lm import endpoint
+from savile.lm import load as weights
+from savile.lm.base import Base
+from savile.lm.endpoint.purse import Purse
+from savile.lm.local import Local
+from savile.spec.endpoint import EndpointSection
+from savile.spec.model import ComputeSection
+
+
+def identity(base: str | EndpointSection, folder: Path) -> str:
+    """Return the sha256 that stands for a base in the manifest; `folder` is the spec's."""
+    if isinstance(base, EndpointSection):
+        return endpoint.identity(base)
+    return weights.identity(base, folder)
+
+
+def open_base(
+    base: str | EndpointSection,
+    folder: Path,
+    compute: ComputeSection,
+    *,
+    purse: Purse | None = None,
+    answers: Path | None = None,
+) -> Base:
+    """Load a base with its device, precision and threads, or open an endpoint.
+
+    Args:
+        base: the spec's.
+        folder: of the spec, where relative folders start.
+        compute: where a model runs.
+        purse: what may be paid to an endpoint; None: no limit.
+        answers: folder of an endpoint's kept answers.
+    """
+    if isinstance(base, EndpointSection):
+        return endpoint.open_endpoint(base, purse or Purse(), answers)
+    if compute.threads is not None:
+        torch.set_num_threads(compute.threads)
+    lm = weights.load(
+        base,
+        folder=folder,
+        device=compute.device,
+        dtype=compute.dtype,
+        quantization=compute.quantization,
+    )
+    return Local(lm)
+
+
+def purse_of(run: RunFolder, ceiling: float | None) -> Purse:
+    """Return the purse of a run: what earlier sessions paid is known from its folder."""
+    store.mend_events(run.payments_path)
+    paid = sum(payment["usd"] for payment in store.read_events(run.payments_path))
+
+    def record(payment: Any) -> None:
+        store.append_event(run.payments_path, {"time": store.now(), **payment})
+
+    return Purse(ceiling, paid=paid, record=record)
+
+
+def as_json(base: str | EndpointSection) -> Any:
+    """Return a base as the manifest keeps it."""
+    return base if isinstance(base, str) else base.model_dump(mode="json")
+
+
+def from_json(value: Any) -> str | EndpointSection:
+    """Return the base that a manifest keeps."""
+    return value if isinstance(value, str) else EndpointSection.model_validate(value)
+
+
+def name_of(base: str | EndpointSection) -> str:
+    """Return what people call a base."""
+    return base if isinstance(base, str) else base.name

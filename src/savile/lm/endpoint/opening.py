@@ -1,0 +1,66 @@
+"""Opens the endpoint of a spec: key, client, one free look at whether it is there."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from savile import store
+from savile.errors import EnvironmentProblem, Problem
+from savile.lm.endpoint.cache import Cache
+from savile.lm.endpoint.purse import Purse
+from savile.lm.endpoint.remote import Endpoint
+from savile.lm.endpoint.secret import Secret
+from savile.spec.endpoint import EndpointSection
+
+HOW_ASKED: Final = frozenset({"key_env", "concurrency", "timeout_seconds", "give_up_seconds"})
+"""Settings that change no answer."""
+
+
+def identity(base: EndpointSection) -> str:
+    """Return the sha256 that stands for an endpoint in the manifest: what is asked, of whom.
+
+    What answers there can change without a sign; the board tells the names it answered under.
+    """
+    return store.sha256(store.dump_json(base.model_dump(mode="json", exclude=set(HOW_ASKED))))
+
+
+def open_endpoint(base: EndpointSection, purse: Purse, answers: Path | None) -> Endpoint:
+    """Return the endpoint, after asking it for its models, which costs nothing.
+
+    Args:
+        base: the spec's section.
+        purse: what may be paid.
+        answers: folder of kept answers; None keeps none.
+
+    Raises:
+        EnvironmentProblem: the client is not installed, the key cannot be sent, nothing answers.
+    """
+    wire: Any = _wire_module().Wire(base, Secret(base.key_env, os.environ))
+    known = wire.models()
+    near = difflib.get_close_matches(base.model, known, n=3, cutoff=0.4)
+    unlisted = bool(known) and base.model not in known
+    return Endpoint(
+        base,
+        wire=wire,
+        purse=purse,
+        cache=Cache(answers),
+        hint=f"It lists {', '.join(near or known[:3])}" if unlisted else "",
+    )
+
+
+def _wire_module() -> Any:
+    try:
+        return importlib.import_module("savile.lm.endpoint.wire")
+    except ImportError as error:
+        raise EnvironmentProblem(
+            Problem(
+                where="base.endpoint",
+                what="a model behind an API needs the openai client, which is not installed",
+                found=str(error),
+                fix="Install it: pip install 'savile[api]'",
+            )
+        ) from error

@@ -1,0 +1,246 @@
+"""A base behind an API: many requests at a time, each paid once and kept.
+
+A request is sent when its answer is not kept, the purse allows the most it can cost, and no rate
+limit is being waited for. Attempts that fail are repeated (`patience.py`). What a request cost is
+recorded before its answer is used; equal questions of one call are asked once.
+
+Cost: one request a chat; nothing for a question that was answered before.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from typing import Any, ClassVar, Final, Protocol, final
+
+from savile.errors import EnvironmentProblem, Problem, UnusableBase
+from savile.lm.base import Answer, Answers, Asked, Base, Chat
+from savile.lm.endpoint import labels, usage
+from savile.lm.endpoint.cache import Cache
+from savile.lm.endpoint.failures import Failure, Refusal
+from savile.lm.endpoint.patience import Patience
+from savile.lm.endpoint.purse import TICK_SECONDS, Purse
+from savile.lm.endpoint.question import Dialect, Question, advice
+from savile.lm.endpoint.replies import Reply, Said, chat_reply, completion_reply
+from savile.spec.endpoint import EndpointSection
+
+FILTERED: Final = frozenset({"content_filter", "content_policy_violation"})
+READERS: Final = {"chat": chat_reply, "completions": completion_reply}
+
+
+class Heard(Protocol):
+    """A body and how long it took."""
+
+    @property
+    def body(self) -> Any:
+        """The parsed JSON."""
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of the attempt."""
+
+
+class Wire(Protocol):
+    """What sends requests."""
+
+    def ask(self, fields: dict[str, Any]) -> Heard:
+        """Send one request; raises Failure, Refusal or UnusableBase."""
+
+
+@final
+class Endpoint(Base):
+    """A model behind an API that answers chats."""
+
+    gives: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self, base: EndpointSection, *, wire: Wire, purse: Purse, cache: Cache, hint: str = ""
+    ) -> None:
+        """Ask the model that `base` names.
+
+        Args:
+            base: the spec's section.
+            wire: what sends requests.
+            purse: what may be paid.
+            cache: answers that were paid for.
+            hint: what to say when the model is not known there.
+        """
+        self.base, self.name, self.device, self.context = base, base.name, "cpu", None
+        self._wire, self._purse, self._cache, self._hint = wire, purse, cache, hint
+        self._counts, self._dialect = usage.Counts(), Dialect()
+        self._patience = Patience(base.endpoint, base.give_up_seconds)
+        self._tally: Counter[str] = Counter()
+        self._doubts: Counter[str] = Counter()
+        self._models: set[str] = set()
+        self._lock = threading.Lock()
+
+    def prompt_tokens(self, chat: Chat) -> int:
+        """Return the most tokens a chat can have."""
+        return self._counts.most(chat)
+
+    def answer_tokens(self, text: str) -> int:
+        """Return the most tokens an answer can have."""
+        return usage.answer_tokens(text)
+
+    def most_usd(self, chat: Chat, asked: Asked) -> float:
+        """Return the most that the answer to a chat can cost in one attempt; 0 without prices."""
+        question = self._question(chat, asked)
+        return self._most(question)
+
+    def answers(self, chats: Sequence[Chat], asked: Asked) -> Answers:
+        """Yield answers as they arrive, and an empty group now and then while none does.
+
+        Raises:
+            InterruptedRun: the ceiling is reached, or no answer came in time.
+            UnusableBase: the endpoint refuses everything: key, model, credit.
+            EnvironmentProblem: it refuses one of the chats.
+        """
+        rows: dict[str, list[int]] = defaultdict(list)
+        questions: dict[str, Question] = {}
+        for row, chat in enumerate(chats):
+            question = self._question(chat, asked)
+            key = question.key(self.base)
+            rows[key].append(row)
+            questions[key] = question
+        self._patience.stopping.clear()
+        pool = ThreadPoolExecutor(self.base.concurrency, thread_name_prefix="savile-ask")
+        asking: dict[Future[Reply], str] = {
+            pool.submit(self._reply, key, question): key for key, question in questions.items()
+        }
+        try:
+            while asking:
+                done, _ = wait(asking, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+                ready = [(asking.pop(future), future.result()) for future in done]
+                yield [
+                    (row, self._answer(questions[key], reply))
+                    for key, reply in ready
+                    for row in rows[key]
+                ]
+        finally:
+            self._patience.stopping.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def tally(self) -> Mapping[str, Any]:
+        """Return requests, retries, USD and doubts since the last call."""
+        with self._lock:
+            found: dict[str, Any] = dict(self._tally)
+            found["waited_seconds"] = self._patience.waited_seconds
+            found["doubts"] = dict(self._doubts)
+            found["answered_as"] = sorted(self._models)
+            self._tally.clear()
+            self._doubts.clear()
+            self._models.clear()
+            self._patience.waited_seconds = 0.0
+        return {"endpoint": found}
+
+    # ── one question ─────────────────────────────────────────────────────────────────────────
+
+    def _question(self, chat: Chat, asked: Asked) -> Question:
+        named = labels.naming(chat, asked.labels) if asked.labels else chat
+        limit = self.base.max_tokens or asked.max_new_tokens
+        return Question(chat=named, max_tokens=limit, labels=asked.labels)
+
+    def _most(self, question: Question) -> float:
+        prompt = self._counts.most(question.chat)
+        return usage.usd(self.base.price, prompt, question.max_tokens) or 0.0
+
+    def _reply(self, key: str, question: Question) -> Reply:
+        kept = self._cache.get(key)
+        if kept is not None:
+            self._count("cached")
+            return kept
+        patience, failures = self._patience, 0
+        started = patience.clock()
+        while True:
+            patience.enter()
+            fields = self._dialect.spoken(question.fields(self.base))
+            try:
+                reply = self._attempt(question, fields)
+            except Failure as failure:
+                self._count("retries")
+                patience.after(failure, failures, started)
+                failures += 1
+            except Refusal as refusal:
+                if not self._dialect.learns(refusal, list(fields)):
+                    reply = self._refused(question, refusal)
+                    break
+            else:
+                break
+        self._cache.put(key, reply)
+        return reply
+
+    def _attempt(self, question: Question, fields: dict[str, Any]) -> Reply:
+        """Send one request with its money set aside."""
+        held = self._most(question)
+        self._purse.hold(held, self._patience.stopping)
+        paid, facts = 0.0, dict[str, Any]()
+        try:
+            self._count("requests")
+            heard = self._wire.ask(fields)
+            said = READERS[self.base.api](heard.body)
+            reply = self._counted(question, said, heard.seconds)
+            paid = usage.usd(self.base.price, reply.prompt_tokens, reply.completion_tokens) or 0.0
+            facts = {"prompt_tokens": reply.prompt_tokens, "written": reply.completion_tokens}
+        except Failure as failure:
+            paid, facts = (held, {"failed": failure.what}) if failure.billed else (0.0, {})
+            raise
+        except UnusableBase as error:
+            raise UnusableBase([replace(p, fix=self._hint) for p in error.problems]) from None
+        finally:
+            self._purse.pay(held, paid, facts)
+        return reply
+
+    def _counted(self, question: Question, said: Said, seconds: float) -> Reply:
+        counted = self._counts.believe(question.chat, question.max_tokens, said)
+        return Reply(
+            text=said.text.strip(),
+            finish=said.finish,
+            prompt_tokens=counted.prompt,
+            completion_tokens=counted.completion,
+            doubt=counted.doubt,
+            seconds=seconds,
+            model=said.model,
+            steps=said.steps,
+        )
+
+    def _refused(self, question: Question, refusal: Refusal) -> Reply:
+        """Return an empty answer where a filter took offence; else the technique cannot run."""
+        if refusal.code not in FILTERED:
+            raise EnvironmentProblem(
+                Problem(
+                    where=self.base.endpoint,
+                    what="the endpoint refuses a prompt",
+                    found=refusal.what,
+                    fix=advice(refusal),
+                )
+            )
+        return Reply(
+            text="", finish="content_filter", prompt_tokens=0, completion_tokens=0, seconds=0.0
+        )
+
+    def _answer(self, question: Question, reply: Reply) -> Answer:
+        label = labels.read(reply.text, question.labels) if question.labels else None
+        if label is None and question.labels and reply.steps:
+            label = labels.likeliest(reply.steps, question.labels)
+            self._count("by_logprobs", int(label is not None))
+        self._count("answers")
+        self._count("cut", int(reply.finish == "length"))
+        self._count("filtered", int(reply.finish == "content_filter"))
+        with self._lock:
+            self._doubts.update([reply.doubt] if reply.doubt else [])
+            self._models.update([reply.model] if reply.model else [])
+        return Answer(
+            text=reply.text,
+            label=label,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            seconds=reply.seconds,
+            usd=usage.usd(self.base.price, reply.prompt_tokens, reply.completion_tokens),
+        )
+
+    def _count(self, what: str, times: int = 1) -> None:
+        with self._lock:
+            self._tally[what] += times

@@ -1,0 +1,193 @@
+"""HTTP to an endpoint through the `openai` client: one attempt, its time and size limited.
+
+The client brings what providers agree on (addresses, headers, error shapes). Its own retries are
+off: they sleep where a run cannot be stopped, know no ceiling, and leave no trace in the record.
+An attempt ends after `timeout_seconds` even when a server sends a byte now and then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, final
+
+import httpx2
+import openai
+
+from savile.errors import Problem, UnusableBase
+from savile.lm.endpoint.failures import Failure, Refusal, plain, said
+from savile.lm.endpoint.patience import retry_after
+from savile.lm.endpoint.replies import json_of
+from savile.lm.endpoint.secret import Secret
+from savile.spec.endpoint import EndpointSection
+
+MOST_BYTES: Final = 16 << 20
+CONNECT_SECONDS: Final = 10.0
+PASSING: Final = frozenset({408, 409, 425, 429})
+"""Status codes, beside 5xx, after which another attempt makes sense."""
+REFUSED: Final = frozenset({400, 413, 422})
+"""Status codes that speak about this request."""
+BROKE: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+UNTIL: Final = "savile_until"
+
+
+class Heard(NamedTuple):
+    """A body and how long it took."""
+
+    body: Any
+    seconds: float
+
+
+@final
+class Wire:
+    """A connection to one endpoint; may be used from many threads."""
+
+    def __init__(self, base: EndpointSection, secret: Secret) -> None:
+        """Make the client; nothing is sent."""
+        self.base, self.secret = base, secret
+        limit = httpx2.Limits(
+            max_connections=base.concurrency, max_keepalive_connections=base.concurrency
+        )
+        connect = min(CONNECT_SECONDS, base.timeout_seconds)
+        self._client = openai.OpenAI(
+            api_key=secret.reveal(),
+            base_url=base.endpoint,
+            max_retries=0,
+            timeout=httpx2.Timeout(base.timeout_seconds, connect=connect),
+            default_headers={"Accept-Encoding": "identity"},
+            http_client=openai.DefaultHttpxClient(
+                limits=limit, event_hooks={"request": [self._start], "response": [_limit]}
+            ),
+        )
+
+    def models(self) -> list[str]:
+        """Return the models the endpoint lists; an empty list where it does not.
+
+        Raises:
+            UnusableBase: it cannot be reached, or refuses the key.
+        """
+        try:
+            answer = self._client.models.with_raw_response.list()
+            listed = json_of(self._hidden(answer.content)).get("data", [])
+            return [str(model["id"]) for model in listed]
+        except openai.APIStatusError as error:
+            if error.status_code in (401, 403):
+                raise self._locked(error.status_code, plain(said(error.body)[0])) from None
+            return []
+        except openai.APIConnectionError as error:
+            failure = self._broken(error)
+            raise UnusableBase(
+                Problem(
+                    where=self.base.endpoint,
+                    what="the endpoint cannot be reached",
+                    found=failure.what,
+                    fix="Check base.endpoint, and that the server runs",
+                )
+            ) from None
+        except (Failure, AttributeError, KeyError, TypeError):
+            return []
+
+    def ask(self, fields: dict[str, Any]) -> Heard:
+        """Send one request and return what came back.
+
+        Raises:
+            Failure: nothing usable came; another attempt may help.
+            Refusal: the request itself is refused.
+            UnusableBase: the endpoint will refuse every request.
+        """
+        started = time.perf_counter()
+        try:
+            content = self._send(fields)
+        except openai.APIStatusError as error:
+            body = error.body if error.body is not None else error.response.text
+            raise self._refused(error.status_code, body, dict(error.response.headers)) from None
+        except openai.APIConnectionError as error:
+            raise self._broken(error) from None
+        body = json_of(self._hidden(content))
+        seconds = time.perf_counter() - started
+        if isinstance(body, dict) and "choices" not in body and "error" in body:
+            inner = body["error"]
+            code = inner.get("code") if isinstance(inner, dict) else None
+            raise self._refused(code if isinstance(code, int) else 500, body, {})
+        return Heard(body, seconds)
+
+    def _send(self, fields: dict[str, Any]) -> bytes:
+        model, rest = fields["model"], {k: v for k, v in fields.items() if k != "model"}
+        if self.base.api == "chat":
+            messages = rest.pop("messages")
+            chat = self._client.chat.completions.with_raw_response
+            return chat.create(model=model, messages=messages, extra_body=rest).content
+        prompt = rest.pop("prompt")
+        text = self._client.completions.with_raw_response
+        return text.create(model=model, prompt=prompt, extra_body=rest).content
+
+    def _hidden(self, content: bytes) -> bytes:
+        return self.secret.hide(content.decode("utf-8", "replace")).encode("utf-8")
+
+    def _start(self, request: httpx2.Request) -> None:
+        request.extensions[UNTIL] = time.monotonic() + self.base.timeout_seconds
+
+    def _broken(self, error: openai.APIConnectionError) -> Failure:
+        cause = error.__cause__
+        if isinstance(error, openai.APITimeoutError):
+            early = isinstance(cause, httpx2.ConnectTimeout | httpx2.PoolTimeout)
+            what = "no connection" if early else "no answer"
+            limit = self.base.timeout_seconds
+            return Failure(f"{what} within {limit:g} seconds", billed=not early)
+        words = plain(self.secret.hide(str(cause or error))) or type(cause).__name__
+        if isinstance(cause, httpx2.ConnectError):
+            return Failure(f"no connection: {words}")
+        return Failure(f"the connection broke: {words}", billed=True)
+
+    def _refused(self, status: int, body: Any, headers: dict[str, str]) -> Exception:
+        message, code, field = (self.secret.hide(text) for text in said(body))
+        what = f"HTTP {status}: {message}" if message else f"HTTP {status}"
+        if status in (401, 403):
+            return self._locked(status, message)
+        if status == 402 or code in BROKE:
+            return self._unusable("the account has no credit left", what)
+        if status == 404 or code == "model_not_found":
+            return self._unusable(f"the endpoint does not know {self.base.model!r}", what)
+        if status in REFUSED:
+            return Refusal(what, code=code, field=field)
+        if status in PASSING or status >= 500:
+            after = retry_after(headers)
+            return Failure(what, after=after, everyone=status == 429)
+        return self._unusable("the endpoint refuses requests", what)
+
+    def _locked(self, status: int, message: str) -> UnusableBase:
+        variable = self.secret.variable
+        what = f"the endpoint refuses the key in {variable}"
+        if not self.secret.given:
+            what = f"the endpoint asks for a key, and {variable} is not set"
+        return self._unusable(what, f"HTTP {status}: {self.secret.hide(message)}")
+
+    def _unusable(self, what: str, found: str) -> UnusableBase:
+        return UnusableBase(Problem(where=self.base.endpoint, what=what, found=found))
+
+
+def _limit(response: httpx2.Response) -> None:
+    stream = response.stream
+    if isinstance(stream, httpx2.SyncByteStream):
+        response.stream = _Limited(stream, response.request.extensions[UNTIL])
+
+
+class _Limited(httpx2.SyncByteStream):
+    """A body that ends with an error when it takes too long or is too large."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, until: float) -> None:
+        self._stream, self._until = stream, until
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for piece in self._stream:
+            size += len(piece)
+            if time.monotonic() > self._until:
+                raise httpx2.ReadTimeout("the answer took too long")
+            if size > MOST_BYTES:
+                raise httpx2.RemoteProtocolError(f"the answer has more than {MOST_BYTES:,} bytes")
+            yield piece
+
+    def close(self) -> None:
+        """Close the connection's stream."""
+        self._stream.close()
