@@ -1,8 +1,9 @@
 """What work costs: seconds, peak memory, and FLOPs from counted tokens.
 
 FLOPs (N trunk parameters, V * D head): forward 2 N a token and 2 V D a prediction; training adds
-the gradients of the inputs, and those of the weights where the base itself trains (6 N instead of
-4 N). Attention scores (2 T D L a token, small below T = 512) are left out.
+as much for the gradients of the inputs, and of the weights as far as the base itself trains (4 N a
+token beside a frozen base, 6 N for all of it). Where only later layers train, the gradients end at
+the first of them. Attention scores (2 T D L a token, small below T = 512) are left out.
 Source: Kaplan et al. 2020, arXiv 2001.08361, section 2.1.
 """
 
@@ -10,17 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 import torch
+from torch import Tensor
 
 from savile.lm.model import LM, Work
-
-Training = Literal["none", "frozen", "full"]
-_PASSES = {"none": 1, "frozen": 2, "full": 3}
-"""Multiples of the forward work."""
 
 
 class Placed(Protocol):
@@ -57,10 +56,26 @@ class Meter:
         self.peak_bytes = _peak(self._device)
 
 
-def flops(lm: LM, work: Work, training: Training) -> float:
-    """Return the FLOPs of counted work."""
-    forward = 2 * (lm.trunk_parameters * work.tokens + lm.head_parameters * work.predictions)
-    return float(forward * _PASSES[training])
+def forward_flops(lm: LM, work: Work) -> float:
+    """Return the FLOPs of the forward passes of counted work."""
+    return 2.0 * (lm.trunk_parameters * work.tokens + lm.head_parameters * work.predictions)
+
+
+def backward_flops(lm: LM, work: Work, trained: Collection[Tensor]) -> float:
+    """Return the FLOPs of the gradients of counted work.
+
+    Args:
+        work: what went forward and back.
+        trained: the tensors that train, of the base or beside it.
+    """
+    own = {id(tensor) for tensor in trained}
+    trunk = lm.sites.trunk()
+    outside = {id(p) for p in lm.model.parameters()} - {id(p) for p in trunk}
+    inputs = sum(p.numel() for p in lm.sites.reached(trained) if id(p) not in outside)
+    weights = sum(p.numel() for p in trunk if id(p) in own)
+    passes = 2 if id(lm.sites.head.get_parameter("weight")) in own else 1
+    head = passes * lm.head_parameters
+    return 2.0 * ((inputs + weights) * work.tokens + head * work.predictions)
 
 
 def _reset_peak(device: torch.device) -> None:

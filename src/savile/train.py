@@ -25,7 +25,7 @@ from savile.job import Job, asked, compared, encode
 from savile.lm.local import Local
 from savile.lm.model import LM, Work
 from savile.masters import Masters
-from savile.meter import Meter, Training, flops
+from savile.meter import Meter, backward_flops, forward_flops
 from savile.objectives.base import Encoded, TrainingData
 from savile.predict import predict
 from savile.types import Example, Preference
@@ -69,7 +69,6 @@ OnProgress = Callable[[Progress], None]
 def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None) -> Trained:
     """Train what is attached and leave its best state by dev score in place."""
     loop = _Loop(job, attached, on_progress)
-    kind = _kind(job.lm, attached)
     with Meter(job.lm) as meter, carrying(job.lm, loop.heads):
         loop.run()
     return Trained(
@@ -80,7 +79,7 @@ def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None
         examples=loop.examples,
         steps=loop.step,
         tokens=loop.tokens,
-        flops=loop.flops(kind),
+        flops=loop.flops(),
         seconds=meter.seconds,
         peak_bytes=meter.peak_bytes,
         history=loop.history,
@@ -202,11 +201,11 @@ class _Loop:
         self.told_steps += 1
         return total
 
-    def flops(self, kind: Training) -> float:
+    def flops(self) -> float:
         """Return the FLOPs of everything: gradients, and forward passes that write and judge."""
         lm = self.job.lm
-        gradients = flops(lm, self.work, kind) - flops(lm, self.work, "none")
-        return flops(lm, _work_since(lm, self.before), "none") + gradients
+        gradients = backward_flops(lm, self.work, self.attached.parameters().values())
+        return forward_flops(lm, _work_since(lm, self.before)) + gradients
 
     def _apply(self, loss: float) -> bool:
         """Take the step if loss and gradient are finite, else roll back."""
@@ -295,8 +294,3 @@ def _enough(
                 fix="Give data.dev, or a share of the rows (data.shares.dev).",
             )
         )
-
-
-def _kind(lm: LM, attached: Attached) -> Training:
-    own = {id(p) for p in lm.model.parameters()}
-    return "full" if any(id(p) in own for p in attached.parameters().values()) else "frozen"

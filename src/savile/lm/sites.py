@@ -14,6 +14,7 @@ is left is the feed-forward. What does not look like this is refused, never gues
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -86,9 +87,20 @@ class Sites:
         """The table of the input embeddings, [V, D]."""
         return self.embedding.get_parameter("weight")
 
+    @property
+    def head(self) -> nn.Module:
+        """The output head."""
+        found: nn.Module = self._model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        return found
+
+    def trunk(self) -> list[nn.Parameter]:
+        """Return every parameter but those of input embeddings and output head."""
+        outside = {id(p) for m in (self.embedding, self.head) for p in m.parameters()}
+        return [p for p in self._model.parameters() if id(p) not in outside]
+
     def linear_maps(self) -> list[LinearSite]:
         """Return every linear map of the trunk, the output head excluded, in forward order."""
-        head = self._model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        head = self.head
         found = []
         for name, module in self._model.named_modules():
             if module is head:
@@ -176,6 +188,17 @@ class Sites:
         """Return all parameters inside the named modules, by full name."""
         inside = tuple(f"{name}." for name in modules)
         return {name: p for name, p in self._model.named_parameters() if name.startswith(inside)}
+
+    def reached(self, trained: Iterable[Tensor]) -> list[nn.Parameter]:
+        """Return the parameters that a gradient passes on its way back to the first of `trained`:
+        whole layers, and the whole base where something beside it trains."""
+        own = {id(tensor) for tensor in trained}
+        named = list(self._model.named_parameters())
+        if not own <= {id(p) for _, p in named}:
+            return [p for _, p in named]
+        layers = {_layer_of(name) for name, p in named if id(p) in own}
+        first = min(place for place, (name, _) in enumerate(named) if _layer_of(name) in layers)
+        return [p for _, p in named[first:]]
 
     def _layer(self, name: str, layer: nn.Module) -> tuple[Block, Block]:
         """Return the attention and the feed-forward of one layer."""
@@ -265,3 +288,9 @@ def _with_matrices(layer: nn.Module) -> list[str]:
         for name, child in layer.named_children()
         if any(parameter.dim() > 1 for parameter in child.parameters())
     ]
+
+
+def _layer_of(parameter: str) -> str:
+    """`model.layers.3.mlp.up_proj.weight` -> `model.layers.3.`; outside a list the name itself."""
+    found = re.match(r".*?\.\d+\.", parameter)
+    return found[0] if found else parameter
