@@ -39,6 +39,22 @@ def test_a_committed_folder_is_never_overwritten(tmp_path: Path) -> None:
     assert store.read_dir(trial) == FILES
 
 
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    place = tmp_path / "exports" / "model"
+    with store.new_dir(place) as folder:
+        (folder / "weights").mkdir()
+        (folder / "weights" / "a").write_bytes(b"1")
+        assert not place.exists()
+    assert (place / "weights" / "a").read_bytes() == b"1"
+    with pytest.raises(EnvironmentProblem), store.new_dir(place) as folder:
+        (folder / "b").write_bytes(b"2")
+    with pytest.raises(KeyError), store.new_dir(tmp_path / "other") as folder:
+        raise KeyError
+    assert [p.name for p in (tmp_path / "exports").iterdir()] == ["model"]
+    assert [p.name for p in tmp_path.iterdir()] == ["exports"]
+    assert [p.name for p in place.iterdir()] == ["weights"]
+
+
 def test_500_bit_flips_in_any_file_are_found(tmp_path: Path) -> None:
     trial = committed(tmp_path)
     rng = random.Random(0)

@@ -57,7 +57,7 @@ def load(
     model_folder.validate(path)
     where = _device(device)
     weights = _dtype(dtype, where, path)
-    with _quiet():
+    with quiet():
         tokenizer = _tokenizer(path)
         model = _weights(path, weights)
     _check(model, tokenizer, path)
@@ -127,8 +127,8 @@ def _tokenizer(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Load without transformers' own progress bar, warnings and report: what is wrong is raised."""
+def quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars, warnings and reports off: what is wrong is raised."""
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from savile.store.files import (
     write_atomic,
     write_json,
 )
-from savile.store.folders import MANIFEST, commit_dir, read_dir, sweep, verify_dir
+from savile.store.folders import MANIFEST, commit_dir, new_dir, read_dir, sweep, verify_dir
 from savile.store.lock import run_lock
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "dump_json",
     "file_sha256",
     "mend_events",
+    "new_dir",
     "now",
     "read_dir",
     "read_events",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +52,27 @@ def commit_dir(
                 write_synced(temporary / name, data)
             write_synced(temporary / MANIFEST, sealed)
             sync_folder(temporary)
+            temporary.rename(path)
+            sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def new_dir(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder for a library to write into; it becomes `path` in one rename.
+
+    Raises:
+        EnvironmentProblem: the disk refused, or `path` holds something; nothing is left behind.
+    """
+    temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        with disk(path, 0):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for item in [*temporary.rglob("*"), temporary]:
+                sync_folder(item)
             temporary.rename(path)
             sync_folder(path.parent)
     except BaseException:

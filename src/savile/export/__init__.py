@@ -1,0 +1,1 @@
+"""What a customized model is handed over as."""
