@@ -9,12 +9,11 @@ Source: the three steps of Ouyang et al. 2022, arXiv 2203.02155, section 3.1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from savile.deltas.base import Attached
 from savile.job import Job
@@ -31,8 +30,9 @@ class Chained:
     """The last policy's training, with the sums of all."""
     start: Mapping[str, Tensor] | None
     """The policy before the first objective that is compared with its start; None without one."""
-    judged: Mapping[str, float]
-    """Dev scores of what is no policy, by objective: the reward model's accuracy on pairs."""
+    judge: Mapping[str, Tensor]
+    """The reward model that was trained on the way: its delta's state and its heads, by name;
+    empty without one."""
     reward: Callable[[Sequence[Encoded], Sequence[Example]], Reward] | None
     """What the last objective was rewarded by."""
 
@@ -47,7 +47,7 @@ def train_chain(
     """Train the objectives in turn, each with an equal part of the job's examples."""
     parts: list[Trained] = []
     start: dict[str, Tensor] | None = None
-    judged: dict[str, float] = {}
+    judge: dict[str, Tensor] = {}
     share = job.plan.examples // len(objectives)
     for objective in objectives:
         before = attached.state()
@@ -62,23 +62,47 @@ def train_chain(
         if trained.status != "ok":
             break
         if "reward" in objective.gives:
-            job = replace(job, reward=_reward(objective, attached, trained))
+            judge = judge_state(attached, trained.heads)
+            maker = reward_of(objective, attached, judge)
+            job = replace(job, reward=lambda rows, examples, make=maker: make(rows))  # type: ignore[misc]
         if "policy" not in objective.gives:
-            judged[name] = trained.dev_score if trained.dev_score is not None else math.nan
             attached.load(before)
-    return Chained(trained=_sum(parts), start=start, judged=judged, reward=job.reward)
+    return Chained(trained=_sum(parts), start=start, judge=judge, reward=job.reward)
 
 
-def _reward(
-    objective: Objective, attached: Attached, trained: Trained
-) -> Callable[[Sequence[Encoded], Sequence[Example]], Reward]:
-    """Return the maker of a reward by a trained model: a state of the delta and its heads."""
-    state = attached.state()
+def judge_state(attached: Attached, heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Return a trained judge as tensors: what is attached, and its heads."""
+    state = {f"delta.{name}": tensor for name, tensor in attached.state().items()}
+    for head, module in heads.items():
+        own = module.state_dict()
+        state |= {f"heads.{head}.{k}": v.detach().to("cpu", copy=True) for k, v in own.items()}
+    return state
 
-    def make(rows: Sequence[Encoded], examples: Sequence[Example]) -> Reward:
+
+def reward_of(
+    objective: Objective, attached: Attached, judge: Mapping[str, Tensor]
+) -> Callable[[Sequence[Encoded]], Reward]:
+    """Return the maker of the reward that a judge gives to answers to rows.
+
+    Args:
+        objective: what trained the judge.
+        attached: the delta whose state the judge is, on its base.
+        judge: from `judge_state`.
+    """
+    lm = attached.lm
+    delta = {k.removeprefix("delta."): v for k, v in judge.items() if k.startswith("delta.")}
+    heads = objective.modules(lm)
+    for name, head in heads.items():
+        start = f"heads.{name}."
+        head.load_state_dict(
+            {k.removeprefix(start): v for k, v in judge.items() if k.startswith(start)}
+        )
+        head.to(lm.device).requires_grad_(False)
+
+    def make(rows: Sequence[Encoded]) -> Reward:
         def reward(written: Sequence[Written]) -> list[float]:
-            with attached.at(state), carrying(attached.lm, trained.heads):
-                return objective.rewards(attached.lm, rows, written)
+            with attached.at(delta), carrying(lm, heads):
+                return objective.rewards(lm, rows, written)
 
         return reward
 

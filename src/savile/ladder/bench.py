@@ -34,6 +34,8 @@ class Bench:
     seed: int
     preferences: Sequence[Preference] = ()
     dev_preferences: Sequence[Preference] = ()
+    test_preferences: Sequence[Preference] = ()
+    """Held out like the test; only the comparison with the start reads them."""
     teacher: LM | None = None
     """A model to learn from."""
 
@@ -67,6 +69,7 @@ def bench_of(spec: Spec, dataset: Dataset, base: Base) -> Bench:
         seed=spec.seed,
         preferences=dataset.preferences,
         dev_preferences=dataset.dev_preferences,
+        test_preferences=dataset.test_preferences,
     )
 
 

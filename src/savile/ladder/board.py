@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import Any, Final
 
 from savile import stats
+from savile.ladder import comparison
 from savile.ladder.baselines import Baseline
 from savile.ladder.folder import Unit
 from savile.ladder.improving import still_improving
@@ -111,7 +112,10 @@ def line_of(story: Story, scale: Scale) -> Line:
         stochastic=story.cell.stochastic,
     )
     how = still_improving(story.trials, scale.metric.top)
+    results = [[unit.result for unit in units] for units in (story.trials, story.measured)]
+    against_start = comparison.of_units(*results)
     notes = [
+        *comparison.warnings(against_start),
         scale.note,
         story.cell.note,
         how and f"still improving when its budget ended: {how}; give it more {scale.budget}",
@@ -122,6 +126,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         status="ok",
         reason="; ".join(filter(None, notes)) or None,
         settings=story.settings,
+        compared=against_start,
         **_scores(measured, answers, scale),
         **_learned(story, scale),
         **_costs(story, scale),

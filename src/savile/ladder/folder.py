@@ -37,6 +37,8 @@ FRAME: Final = "frame.json"
 WEIGHTS: Final = "delta.safetensors"
 START: Final = "start.safetensors"
 """The policy that a preference technique is compared with."""
+JUDGE: Final = "judge.safetensors"
+"""The reward model a technique trained on its way."""
 OPENINGS: Final = ".savile/test_openings"
 ANSWERS: Final = ".savile/answers"
 

@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 
 import safetensors.torch
 
+from savile.chain import reward_of
+from savile.deltas.base import Attached
 from savile.ladder.bench import Bench
-from savile.ladder.folder import FRAME, WEIGHTS, Unit
+from savile.ladder.comparison import of_judge, on_test
+from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS, Unit
 from savile.ladder.trial import Outcome, answers_of, does_not_fit, frame_from_json, guarded
 from savile.lm.base import Base
 from savile.lm.local import Local
@@ -34,6 +37,10 @@ class Ready:
     candidate: Candidate
     frame: Frame
     weights: bytes | None
+    start: bytes | None
+    """The policy it is compared with."""
+    judge: bytes | None
+    """The reward model it trained."""
     max_new_tokens: int
 
 
@@ -53,6 +60,8 @@ def ready_of(trial: Unit) -> Ready:
         candidate=candidate,
         frame=frame_from_json(files[FRAME]),
         weights=files.get(WEIGHTS),
+        start=files.get(START),
+        judge=files.get(JUDGE),
         max_new_tokens=trial.result["max_new_tokens"],
     )
 
@@ -71,7 +80,7 @@ def measure(
 def _measure(
     bench: Bench, test: Sequence[Example], ready: Ready, on_passes: Callable[[float], None]
 ) -> Outcome:
-    with attached(bench.base, ready):
+    with attached(bench.base, ready) as on_base:
         if (reason := does_not_fit(bench.base, ready.frame, test)) is not None:
             return Outcome(result={"status": "not_run", "reason": reason})
         with Meter(bench.base) as meter:
@@ -83,26 +92,37 @@ def _measure(
                 bench.base, ready.frame, test[:LATENCY_ROWS], max_new_tokens=ready.max_new_tokens
             )
         )
+        moved = {}
+        if on_base is not None and ready.start is not None:
+            start = safetensors.torch.load(ready.start)
+            limit = ready.max_new_tokens
+            moved = on_test(bench, on_base, start, ready.frame, test, predictions, limit)
+        if on_base is not None and ready.judge is not None:
+            judge = safetensors.torch.load(ready.judge)
+            objectives = build(ready.candidate, ready.frame).objectives
+            judges = (one for one in objectives if "reward" in one.gives)
+            moved |= of_judge(bench, reward_of(next(judges), on_base, judge), ready.frame)
     result = {
         "status": "ok",
         "seconds": meter.seconds,
         "peak_bytes": meter.peak_bytes,
         "latency_p50_seconds": p50,
         "latency_p95_seconds": p95,
+        "moved": moved,
     }
     return Outcome(result=result, predictions=predictions)
 
 
 @contextmanager
-def attached(base: Base, ready: Ready) -> Iterator[None]:
+def attached(base: Base, ready: Ready) -> Iterator[Attached | None]:
     """Put a trial's weights on the base while the block runs."""
     delta = None if ready.weights is None else build(ready.candidate, ready.frame).delta
     if delta is None or ready.weights is None or not isinstance(base, Local):
-        yield
+        yield None
         return
     with delta.attach(base.lm, seed=0) as on_base:  # the seed's draw is replaced by the weights
         on_base.load(safetensors.torch.load(ready.weights))
-        yield
+        yield on_base
 
 
 def check_rows(test: Sequence[Example], predictions: Sequence[Prediction]) -> None:

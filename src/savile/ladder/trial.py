@@ -21,7 +21,8 @@ from savile.deltas.base import Attached
 from savile.errors import InterruptedRun, SavileError, UnusableBase
 from savile.job import Job, Plan
 from savile.ladder.bench import Bench
-from savile.ladder.folder import FRAME, START, WEIGHTS
+from savile.ladder.comparison import on_dev
+from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS
 from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIONS
 from savile.ladder.progress import PASSES_TRAINED_ROW
 from savile.ladder.rewards import by_metric
@@ -214,7 +215,6 @@ def _tuned(
         "flops": trained.flops,
         "train_seconds": trained.seconds,
         "history": trained.history,
-        "judged": dict(chained.judged),
     }
     result = finite(result)
     if attempt.search or trained.status != "ok":
@@ -233,7 +233,10 @@ def _tuned(
     )
     files = {FRAME: frame_json(frame), WEIGHTS: weights}
     if chained.start is not None:
+        result["moved"] = on_dev(job, attached, chained)
         files[START] = safetensors.torch.save(dict(chained.start))
+    if chained.judge:
+        files[JUDGE] = safetensors.torch.save(dict(chained.judge))
     return Outcome(result=result, predictions=predictions, files=files)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Final, final
 
 import numpy as np
 import torch
@@ -35,8 +35,10 @@ from savile.objectives.base import (
     pair_tokens,
 )
 
-HEAD = "reward"
+HEAD: Final = "reward"
 """The head's name in `LM.heads`."""
+TOKENS_PER_TREE: Final = 4096
+"""Most separate tokens of one forward pass when answers are scored."""
 
 
 def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:
@@ -96,10 +98,13 @@ class RewardModel(Objective):
     @torch.no_grad()
     def rewards(self, lm: LM, rows: Sequence[Encoded], written: Sequence[Written]) -> list[float]:
         """Score answers to rows, in their order."""
-        if not written:
-            return []
-        tree = _tree([(rows[one.row].prompt, [one.answer]) for one in written])
-        return [float(score) for score in _scores(lm, tree)]
+        scores = dict.fromkeys(range(len(written)), 0.0)
+        sizes = [len(rows[one.row].prompt) + len(one.answer) for one in written]
+        for pack in packs(list(scores), TOKENS_PER_TREE, sizes.__getitem__):
+            asked = [written[n] for n in pack]
+            tree = _tree([(rows[one.row].prompt, [one.answer]) for one in asked])
+            scores |= dict(zip(pack, _scores(lm, tree).tolist(), strict=True))
+        return list(scores.values())
 
 
 def _tree(groups: Sequence[tuple[list[int], list[list[int]]]]) -> Tree:
