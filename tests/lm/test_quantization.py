@@ -2,6 +2,9 @@
 
 import copy
 import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -185,6 +188,15 @@ def test_without_torchao_the_error_says_what_to_install(
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(EnvironmentProblem, match=r"(?s)torchao.*pip install 'savile\[quantized\]'"):
         quantize(tiny.model("llama"), kind, CPU)
+
+
+def test_the_command_line_is_silent_about_torchaos_kernels() -> None:
+    pytest.importorskip("torchao")
+    code = "from savile.cli import main; main(['--version']); import savile.lm.load"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stderr == ""
 
 
 def test_a_quantized_base_does_not_give_plain_weights() -> None:

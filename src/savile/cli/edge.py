@@ -5,6 +5,7 @@ The exit codes are those of `savile.errors`; `--debug`, anywhere on the line, sh
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -22,11 +23,15 @@ WRONG_COMMAND_LINE: type[Exception] = typer.BadParameter.__bases__[0]
 """Click's `UsageError`, wherever this version of typer keeps it."""
 SHORT = {"--seed": "seed", "--device": "compute.device"}
 """Flags that are short for `--set`."""
+TALKATIVE = ("torchao", "torch.utils._pytree")
+"""Loggers that warn, when transformers imports torchao, of kernels for other machines."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; here errors become sentences."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         code = app(args=list(spelled_out(given)), prog_name="savile", standalone_mode=False)
         flush()

@@ -12,11 +12,9 @@ Cost: 1 byte a weight, or about 0.52; every forward and backward pass computes t
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 import torch
@@ -90,8 +88,7 @@ def _check(sites: list[LinearSite], kind: Quantization, architecture: str) -> No
 def _library() -> Any:
     """Return torchao's quantization module."""
     try:
-        with _silent():
-            return importlib.import_module("torchao.quantization")
+        return importlib.import_module("torchao.quantization")
     except ModuleNotFoundError as error:
         raise EnvironmentProblem(
             Problem(
@@ -101,14 +98,3 @@ def _library() -> Any:
                 fix="Install it: pip install 'savile[quantized]'",
             )
         ) from error
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Import without what torchao logs of kernels that are for other machines."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
