@@ -11,6 +11,7 @@ from savile import registry
 from savile.deltas.base import Delta
 from savile.errors import IntegrityError
 from savile.job import Job, Plan, encode
+from savile.lm.generate import greedy
 from savile.lm.model import LM
 from savile.lm.tree import build
 from savile.metrics.exact_match import ExactMatch
@@ -23,6 +24,8 @@ from tests.contracts.tree_gate import gradients, shake
 from tests.losses import mean_loss
 
 NAMES = sorted(registry.parts("deltas"))
+RAGGED = ([1, 20, 21], [1, 20, 21, *range(30, 50)], [1, 60, 61, 62, 63], [1, 20], [70])
+"""Prompts of unequal length, one the beginning of another, one apart."""
 
 
 @pytest.fixture(params=NAMES)
@@ -144,6 +147,16 @@ def test_the_same_seed_gives_the_same_start(delta: Delta, lm: LM) -> None:
         with delta.attach(lm, seed) as attached:
             states.append(attached.state())
     assert same(*states)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_answers_of_a_batch_are_those_of_single_runs(delta: Delta, family: str) -> None:
+    lm = tiny.lm(family)
+    with delta.attach(lm, 0) as attached:
+        shake(attached, 0.1)
+        together = greedy(lm, RAGGED, 8)
+        assert together == [greedy(lm, [prompt], 8)[0] for prompt in RAGGED]
+        assert any(together)
 
 
 def job(lm: LM, rows: Sequence[Example], rate: float, examples: int) -> Job:
