@@ -208,8 +208,13 @@ CASES: dict[str, tuple[Callable[[Path], None], type[SavileError], str]] = {
     "missing tensor": (missing_tensor, IntegrityError, "weights are missing"),
     "hostile template": (
         text("chat_template.jinja", "{{ ''.__class__.__mro__[1].__subclasses__() }}"),
-        EnvironmentProblem,
-        "chat template",
+        IntegrityError,
+        "chat template cannot be rendered",
+    ),
+    "template bomb": (
+        text("chat_template.jinja", "{{ 'a' * 10 ** 10 }}"),
+        IntegrityError,
+        "chat template needs more than",
     ),
 }
 

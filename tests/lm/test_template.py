@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from savile.errors import EnvironmentProblem
+from savile.errors import EnvironmentProblem, IntegrityError
 from savile.lm.template import PLAIN, Template
 from savile.types import Message
 from tests import tiny
@@ -115,7 +115,7 @@ def test_the_end_of_turn_is_the_templates() -> None:
     ],
 )
 def test_a_broken_or_hostile_template_is_a_clear_error(broken: str) -> None:
-    with pytest.raises(EnvironmentProblem, match="chat template cannot be rendered"):
+    with pytest.raises(IntegrityError, match="chat template cannot be rendered"):
         Template(tiny.tokenizer(broken))
 
 

@@ -19,9 +19,10 @@ from transformers.utils import logging
 
 from savile.errors import EnvironmentProblem, IntegrityError, Problem
 from savile.lm import folder as model_folder
+from savile.lm import template_limits
 from savile.lm.model import LM
 from savile.lm.quantization import Quantization, quantize
-from savile.lm.resolve import resolve
+from savile.lm.resolve import EMBEDDED, resolve
 
 BIG: Final = 2_000_000_000
 """Bytes of weights above which a CPU keeps them in bfloat16."""
@@ -59,6 +60,8 @@ def load(
     weights = _dtype(dtype, where, path)
     with quiet():
         tokenizer = _tokenizer(path)
+        if base not in EMBEDDED:
+            template_limits.check(tokenizer, path)
         model = _weights(path, weights)
     _check(model, tokenizer, path)
     if quantization is not None:

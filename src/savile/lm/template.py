@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Final
 
-from savile.errors import EnvironmentProblem, Problem
+from savile.errors import EnvironmentProblem, IntegrityError, Problem
 from savile.types import Message
 
 PLAIN: Final = (
@@ -37,7 +37,8 @@ class Template:
             absent.
 
         Raises:
-            EnvironmentProblem: the template cannot be rendered, or no end-of-turn token exists.
+            EnvironmentProblem: no end-of-turn token exists.
+            IntegrityError: the template cannot be rendered.
         """
         self.tokenizer = tokenizer
         self.plain = tokenizer.chat_template is None
@@ -112,7 +113,7 @@ class Template:
         try:
             after = self._render(chat, generate=False).rpartition(mark)[2]
         except Exception as error:
-            raise EnvironmentProblem(
+            raise IntegrityError(
                 Problem(
                     what=f"the base's chat template cannot be rendered: {error}",
                     fix="Repair chat_template.jinja of the base, or choose another base.",
