@@ -7,6 +7,7 @@ of the text, so that no case input can occur in pretraining, whatever the seeds.
 from __future__ import annotations
 
 import random
+import re
 import zlib
 from typing import NamedTuple
 
@@ -50,6 +51,26 @@ def ticket_text(rng: random.Random, ticket: Ticket, *, reserved: bool = False) -
         text = " , ".join(parts)
         if is_reserved(text) == reserved:
             return text
+
+
+_WORDINGS = [
+    (problem, re.compile(wording.format(x=r"(?P<item>\w+)", n=r"\d+")))
+    for problem, wordings in lex.PROBLEMS.items()
+    for wording in wordings
+]
+_CANONICAL = {form: item for item, forms in lex.ITEM_FORMS.items() for form in forms}
+
+
+def read_ticket(text: str) -> Ticket:
+    """Recover item, problem and name from a ticket's words; ValueError where there is no ticket."""
+    parts = text.split(" , ")
+    names = [part.removeprefix("i am ") for part in parts if part.startswith("i am ")]
+    name = next((name for name in names if name in lex.NAMES), None)
+    for part in parts:
+        for problem, wording in _WORDINGS:
+            if (found := wording.fullmatch(part)) and found["item"] in _CANONICAL:
+                return Ticket(_CANONICAL[found["item"]], problem, name=name)
+    raise ValueError(f"no ticket: {text!r}")
 
 
 def random_mood(rng: random.Random) -> str | None:
