@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -16,6 +16,10 @@ from savile.lm.endpoint.purse import Purse
 from savile.lm.local import Local
 from savile.spec.endpoint import EndpointSection
 from savile.spec.model import ComputeSection
+
+ONE_THREAD: Final = 3_000_000
+"""Parameters below which a second CPU thread gains nothing (24.2 s with one, 23.6 s with two for
+one million) and stalls up to twentyfold when something else runs on its core (docs/log.md)."""
 
 
 def identity(base: str | EndpointSection, folder: Path) -> str:
@@ -53,6 +57,8 @@ def open_base(
         dtype=compute.dtype,
         quantization=compute.quantization,
     )
+    if compute.threads is None and lm.n_parameters < ONE_THREAD:
+        torch.set_num_threads(1)
     return Local(lm)
 
 

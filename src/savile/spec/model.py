@@ -126,7 +126,8 @@ class DataSection(Section):
     max_line: Annotated[int, Field(ge=1024, le=1 << 30), WHOLE] = 16 << 20
     """Longest line in bytes."""
     too_long: Literal["error", "drop", "truncate_prompt_left"] = "error"
-    """What to do with a row whose prompt and answer do not fit the model's context."""
+    """What to do with a row whose question and answer do not fit the model's context; one whose
+    question alone leaves no room is set aside, unless questions are cut."""
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
@@ -196,7 +197,7 @@ class ComputeSection(Section):
     """Keep the base's linear maps in 8 or 4 bits, a half or a quarter of bfloat16, and tune beside
     them; needs torchao. What trains the maps themselves (`full`) does not run on such a base."""
     threads: Annotated[int, Field(ge=1, le=1024), WHOLE] | None = None
-    """CPU threads; absent: all cores."""
+    """CPU threads; absent: all cores, and one for a base of less than three million parameters."""
 
     @property
     def gives(self) -> frozenset[str]:
