@@ -20,7 +20,27 @@ from tickets import TONES, Ticket, read_ticket, reply_text
 
 from savile.metrics.phrase_f1 import phrase_f1
 
-SIZES = {"preferences": 512, "preferences_test": 200}
+SIZES = {"preferences": 600, "preferences_test": 200}
+SPEC = """\
+# Learn a brand's voice from preferences. The rows to imitate are drafts of an assistant that has
+# half of the voice; the preferences say which of two such drafts is better. What the techniques
+# make of it is measured on wanted replies, so the score is the true reward.
+task: brand_preferences
+base: embedded
+data:
+  {train: drafts.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output,
+   preferences: preferences.jsonl}
+prompt:
+  instruction: write a reply
+metric: phrase_f1
+ladder:
+  - zero_shot
+  - lora+sft
+  - lora+sft+dpo
+  - lora+sft+reward+ppo
+  - lora+orpo
+seed: 0
+"""
 # how often a draft has the brand's words
 GREETING, ACKNOWLEDGEMENT, ACTION, GOODBYE, SIGN = 0.65, 0.25, 0.55, 0.25, 0.65
 PLAIN = [TONES["formal"], TONES["polite"], TONES["warm"]]
@@ -84,18 +104,27 @@ def preference(rng: random.Random, prompt: str) -> Row:
 
 
 def draw_preferences() -> dict[str, list[Row]]:
-    """Draw both splits; no prompt occurs twice, nor in any other split of the case."""
-    rng = random.Random("preferences brand_voice")
-    seen = {row["input"] for rows in draw_case("brand_voice").values() for row in rows}
+    """Draw the drafts to imitate and both splits of preferences.
+
+    The drafts answer the train questions of the case, each being the better one of two. No prompt
+    of a preference occurs twice, nor in any split of the case.
+    """
+    rng, case = random.Random("preferences brand_voice"), draw_case("brand_voice")
+    seen = {row["input"] for rows in case.values() for row in rows}
     splits: dict[str, list[Row]] = {}
     for split, size in SIZES.items():
         rows = distinct(voice_row, rng, size, seen)
         splits[split] = [preference(rng, row["input"]) for row in rows]
+    splits["drafts"] = [
+        {"input": row["input"], "output": preference(rng, row["input"])["chosen"]}
+        for row in case["train"]
+    ]
     return splits
 
 
 def main() -> None:
-    """Write both splits next to the case's other files."""
+    """Write drafts, preferences and their task file next to the case's other files."""
+    (FOLDER / "brand_voice" / "preferences.yaml").write_text(SPEC)
     for split, rows in draw_preferences().items():
         write_rows(FOLDER / "brand_voice" / f"{split}.jsonl", rows)
 

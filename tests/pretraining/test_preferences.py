@@ -9,6 +9,8 @@ import preferences
 import pytest
 from tickets import TONES, read_ticket, reply_text
 
+from savile import data, spec
+
 SPLITS = list(preferences.SIZES)
 PROMPT = "hello , i am hana , the skeleton smells bad , i am furious"
 WANTED = (
@@ -57,7 +59,8 @@ def test_preference_files_are_the_ones_the_script_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(preferences, "FOLDER", tmp_path)
     preferences.main()
     written = {path.name: path.read_bytes() for path in (tmp_path / "brand_voice").iterdir()}
-    assert set(written) == {f"{split}.jsonl" for split in SPLITS}
+    splits = ("drafts", "preferences", "preferences_test")
+    assert set(written) == {"preferences.yaml", *(f"{split}.jsonl" for split in splits)}
     for name, content in written.items():
         assert content == (cases.FOLDER / "brand_voice" / name).read_bytes()
 
@@ -87,7 +90,26 @@ def test_the_wanted_reply_is_rare_among_the_chosen(split):
     assert perfect < 0.1
 
 
+def test_the_drafts_answer_the_train_questions_and_leave_room_for_better_replies():
+    rows = shipped("drafts")
+    train = [row["input"] for row in cases.draw_case("brand_voice")["train"]]
+    assert [row["input"] for row in rows] == train
+    rewards = [preferences.true_reward(row["input"], row["output"]) for row in rows]
+    assert 0.5 < mean(rewards) < 0.7
+
+
 def test_no_prompt_occurs_in_two_splits():
     prompts = [row["prompt"] for split in SPLITS for row in shipped(split)]
     inputs = [row["input"] for rows in cases.draw_case("brand_voice").values() for row in rows]
     assert len({*prompts, *inputs}) == len(prompts) + len(inputs)
+
+
+def test_the_task_file_gives_preferences_of_every_split():
+    task = spec.load(cases.FOLDER / "brand_voice" / "preferences.yaml")
+    dataset = data.load(task)
+    assert dataset.gives >= {"pairs", "preferences"}
+    parts = (dataset.preferences, dataset.dev_preferences, dataset.test_preferences)
+    assert sum(map(len, parts)) == preferences.SIZES["preferences"]
+    assert min(map(len, parts)) >= 80
+    candidates = task.candidates(dataset.gives, len(dataset.train))
+    assert [candidate.reason for candidate in candidates] == [None] * len(candidates)
