@@ -303,6 +303,18 @@ def test_health_is_told_without_opening_the_test(tmp_path: Path) -> None:
     assert document["profile"]["splits"]["train"]["input_words"]["median"] == 4
 
 
+def test_rows_that_are_set_aside_are_named_by_check(tmp_path: Path) -> None:
+    three(tmp_path)
+    empty = [{"text": f"a{i}", "label": " "} for i in range(12)]
+    write_rows(tmp_path / "train.jsonl", [*numbered(40), *empty])
+    found = dataset(tmp_path, SPLITS, "data.allow_drop=true", extra=LABELS)
+    report = health(load_spec(tmp_path / "task.yaml"), found)
+    lines = [line for line in report.lines() if line.startswith("set aside: ")]
+    assert lines[0] == "set aside: train.jsonl:41: empty output"
+    assert lines[10:] == ["set aside: … 2 more rows (all with --json)"]
+    assert [row["line"] for row in report.to_dict()["rejected"]] == list(range(41, 53))
+
+
 def test_tokens_are_counted_where_a_tokenizer_is_at_hand(tmp_path: Path) -> None:
     three(tmp_path)
     found = dataset(tmp_path, SPLITS, "base=nowhere", extra=LABELS)

@@ -24,7 +24,7 @@ from savile.job import Job
 from savile.ladder import bench, improving
 from savile.ladder import run as ladder
 from savile.ladder.answer import Customized, best_of
-from savile.ladder.folder import PREDICTIONS, WEIGHTS, RunFolder, unit_id
+from savile.ladder.folder import PREDICTIONS, REJECTED, WEIGHTS, RunFolder, unit_id
 from savile.ladder.prepare import Choice, prepare
 from savile.ladder.progress import Step
 from savile.lm.local import PLAIN_BATCHES
@@ -233,6 +233,19 @@ def test_the_rows_of_a_base_that_cannot_take_trees_say_so(tmp_path: Path) -> Non
     noted = {name for name, row in board.items() if row["reason"] == PLAIN_BATCHES}
     assert noted == {"zero_shot", "few_shot(k=2)"}
     assert {row["status"] for row in board.values()} == {"ok"}
+
+
+def test_rows_that_are_set_aside_are_named_in_the_run_folder(task: Path, tmp_path: Path) -> None:
+    choice = Choice(only=("zero_shot",))
+    ladder.run(specs.load(task), tmp_path / "whole", choice=choice)
+    assert not (tmp_path / "whole" / REJECTED).exists()
+    train = task.parent / "train.jsonl"
+    train.write_text(train.read_text() + '{"input": "lost", "output": ""}\n')
+    spec = specs.load(task, ["data.allow_drop=true"])
+    document = ladder.run(spec, tmp_path / "run", choice=choice)
+    (row,) = map(json.loads, (tmp_path / "run" / REJECTED).read_text().splitlines())
+    assert (row["file"], row["line"], row["reason"]) == ("train.jsonl", 49, "empty output")
+    assert any("rows set aside: 1; rejected.jsonl" in note for note in document["data"]["notes"])
 
 
 def test_only_and_skip_choose_by_name(task: Path, tmp_path: Path) -> None:

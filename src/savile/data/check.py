@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from savile.data.dataset import Dataset
+from savile.data.dataset import Dataset, Rejected
 from savile.data.tokens import OVERHEAD, counter
 from savile.spec.model import Spec
 
 LABELS_SHOWN = 10
+ASIDE_SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Health:
     notes: Sequence[str]
     warnings: Sequence[str]
     hashes: Mapping[str, str]
+    rejected: Sequence[Mapping[str, Any]] = ()
+    """Every row that is set aside: file, line, reason, detail, sha256 of its cells."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-able values."""
@@ -47,13 +50,19 @@ class Health:
                 f"{words['p95']}, most {words['max']}), an answer {answer['median']} (most "
                 f"{answer['max']})"
             )
-        text += self._balance() + self._tokens()
+        text += self._aside() + self._balance() + self._tokens()
         text.append(self._duplicates())
         for candidate in self.candidates:
             reason = f": {candidate['reason']}" if candidate["reason"] else ""
             text.append(f"{'not run' if reason else 'will run'}: {candidate['name']}{reason}")
         text += [f"note: {note}" for note in self.notes]
         return text + [f"warning: {warning}" for warning in self.warnings]
+
+    def _aside(self) -> list[str]:
+        text = [f"set aside: {Rejected(**row).told}" for row in self.rejected[:ASIDE_SHOWN]]
+        if (more := len(self.rejected) - ASIDE_SHOWN) > 0:
+            text.append(f"set aside: … {more} more rows (all with --json)")
+        return text
 
     def _balance(self) -> list[str]:
         text = []
@@ -122,6 +131,7 @@ def health(spec: Spec, dataset: Dataset) -> Health:
         notes=dataset.notes,
         warnings=dataset.warnings,
         hashes=dataset.hashes,
+        rejected=[row._asdict() for row in dataset.rejected],
     )
 
 

@@ -52,6 +52,14 @@ class Rejected(NamedTuple):
     reason: str
     sha256: str
     """Of the row's cells."""
+    detail: str = ""
+    """What was found: how many tokens."""
+
+    @property
+    def told(self) -> str:
+        """The row and why, for people."""
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{self.file}:{self.line}: {self.reason}{detail}"
 
 
 @dataclass(frozen=True, kw_only=True)

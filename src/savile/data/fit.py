@@ -2,8 +2,10 @@
 
 A row is measured as the shortest technique shows it: system text, instruction, question, answer
 with its steps, and the template's tokens. Rows with fewer bytes than the context has tokens fit
-without being tokenized. An answer is never cut. Nothing is done when the tokenizer is not on this
-machine; then the run itself refuses what does not fit.
+without being tokenized. A row whose question alone leaves no room for an answer is of use to no
+technique: it is set aside, named and counted, unless questions are cut. An answer is never cut.
+Nothing is done when the tokenizer is not on this machine; then the run itself refuses what does
+not fit.
 """
 
 from __future__ import annotations
@@ -17,13 +19,15 @@ from savile.errors import Problem
 from savile.spec.model import Spec
 
 Parts = Mapping[str, Sequence[Record]]
+ROWS_SHOWN = 5
 
 
 def fit(parts: Parts, spec: Spec, ledger: Ledger, warnings: list[str]) -> dict[str, list[Record]]:
     """Return the records that fit the context, others dealt with as `data.too_long` says.
 
     Raises:
-        DataError: a row does not fit and the policy is `error`, or more than 1 % would be dropped.
+        DataError: a row does not fit and the policy is `error`, or more than 1 % would be set
+            aside.
     """
     kept = {split: list(records) for split, records in parts.items()}
     found = counter(spec.base, spec.folder)
@@ -31,26 +35,40 @@ def fit(parts: Parts, spec: Spec, ledger: Ledger, warnings: list[str]) -> dict[s
         return kept
     head = "\n".join(filter(None, (spec.prompt.system, spec.prompt.instruction)))
     room = found.context - OVERHEAD - found.count(head)
-    long = {r.where: n for rs in kept.values() for r in rs if (n := _tokens(r, found, room)) > room}
+    every = [record for records in kept.values() for record in records]
+    long = {r.where: n for r in every if (n := _tokens(r, found, room)) > room}
     if not long:
         return kept
-    policy = spec.data.too_long
-    rows = sum(map(len, kept.values()))
-    told = f"{len(long)} of {rows} rows"
-    too_many = policy == "drop" and len(long) > MOST_DROPPED * rows and not spec.data.allow_drop
-    if policy == "error" or too_many:
-        _refuse(long, found, room, told)
-    for split, records in kept.items():
-        if policy == "drop":
-            for record in records:
-                if record.where in long:
-                    ledger.drop(record, "longer than the context")
-            kept[split] = [record for record in records if record.where not in long]
-        else:
-            kept[split] = [_cut(r, found, room) if r.where in long else r for r in records]
-    if policy == "truncate_prompt_left":
+    if spec.data.too_long == "truncate_prompt_left":
+        told = f"{len(long)} of {len(every)} rows"
         warnings.append(f"{told} lost the start of their question: they exceed the context")
-    return kept
+        return {
+            split: [_cut(r, found, room) if r.where in long else r for r in records]
+            for split, records in kept.items()
+        }
+    alone = {r.where for r in every if r.where in long and found.count(r.input) >= room}
+    aside = long if spec.data.too_long == "drop" else {w: n for w, n in long.items() if w in alone}
+    refused = {where: n for where, n in long.items() if where not in aside}
+    if len(aside) > MOST_DROPPED * len(every) and not spec.data.allow_drop:
+        refused = long
+    if refused:
+        _refuse(refused, found, room, f"{len(refused)} of {len(every)} rows")
+    for record in every:
+        if (tokens := aside.get(record.where)) is not None:
+            what = "question" if record.where in alone else "question and answer"
+            detail = f"{tokens} tokens, room for {room}"
+            ledger.drop(record, f"{what} longer than the context", detail)
+    warnings.append(_told(aside, found, room, len(every)))
+    return {split: [r for r in rows if r.where not in aside] for split, rows in kept.items()}
+
+
+def _told(aside: Mapping[str, int], found: Counter, room: int, rows: int) -> str:
+    first = ", ".join(f"{where}: {tokens}" for where, tokens in list(aside.items())[:ROWS_SHOWN])
+    more = f", and {len(aside) - ROWS_SHOWN} more" if len(aside) > ROWS_SHOWN else ""
+    return (
+        f"{len(aside)} of {rows} rows are set aside: they do not fit the context of "
+        f"'{found.source}', which has room for {room} tokens ({first}{more})"
+    )
 
 
 def _tokens(record: Record, found: Counter, room: int) -> int:

@@ -54,15 +54,15 @@ class Ledger:
     """Rows read, by file."""
     rejected: list[Rejected] = field(default_factory=list)
 
-    def reject(self, file: str, line: int, reason: str, content: Any) -> None:
+    def reject(self, file: str, line: int, reason: str, content: Any, detail: str = "") -> None:
         """Set one row aside."""
         raw = json.dumps(content, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
-        self.rejected.append(Rejected(file, line, reason, hashlib.sha256(raw).hexdigest()))
+        self.rejected.append(Rejected(file, line, reason, hashlib.sha256(raw).hexdigest(), detail))
 
-    def drop(self, record: Record, reason: str) -> None:
+    def drop(self, record: Record, reason: str, detail: str = "") -> None:
         """Set a record aside."""
         content = [record.input, list(record.outputs), record.rationale]
-        self.reject(record.file, record.line, reason, content)
+        self.reject(record.file, record.line, reason, content, detail)
 
 
 def records_of(table: Table, shape: Shape, data: DataSection, ledger: Ledger) -> list[Record]:

@@ -2,6 +2,7 @@
 
 spec.yaml          the resolved spec
 manifest.json      identity (spec, data, base, code, versions), machine, time
+rejected.jsonl     rows of the data that are set aside, each with its reason; absent without any
 plan.json          presentations and learning rates of every technique, made once
 events.jsonl       what happened, append-only
 payments.jsonl    what was paid to an endpoint, one line a request
@@ -39,6 +40,7 @@ START: Final = "start.safetensors"
 """The policy that a preference technique is compared with."""
 JUDGE: Final = "judge.safetensors"
 """The reward model a technique trained on its way."""
+REJECTED: Final = "rejected.jsonl"
 OPENINGS: Final = ".savile/test_openings"
 ANSWERS: Final = ".savile/answers"
 
@@ -121,6 +123,12 @@ class RunFolder:
         store.mend_events(self.events_path)
         self._record_unrecorded()
         self.record("session")
+
+    def list_rejected(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write down which rows of the data are set aside, and why."""
+        if rows:
+            lines = b"".join(store.dump_json(row, indent=None) for row in rows)
+            store.write_atomic(self.path / REJECTED, lines)
 
     def same_device(self, device: str) -> None:
         """Record the device of this session.

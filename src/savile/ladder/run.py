@@ -20,7 +20,7 @@ from savile.ladder.bases import name_of, open_base, purse_of
 from savile.ladder.bench import bench_of
 from savile.ladder.budget import make_plan
 from savile.ladder.clock import Clock
-from savile.ladder.folder import Unit, unit_id
+from savile.ladder.folder import REJECTED, Unit, unit_id
 from savile.ladder.measure import measure
 from savile.ladder.plan import Cell, from_json, to_json
 from savile.ladder.prepare import Choice, Prepared, prepare
@@ -64,6 +64,7 @@ def execute(prepared: Prepared, on_progress: progress.Listener = progress.ignore
     folder.refuse_strangers()
     with store.run_lock(folder.path):
         folder.begin(prepared.identity, prepared.facts)
+        folder.list_rejected([row._asdict() for row in prepared.dataset.rejected])
         document = folder.finish(_Run(prepared, on_progress).result())
     return something_worked(document)
 
@@ -146,7 +147,7 @@ class _Run:
             story = replace(story, searched=found.results)
             if found.learning_rate is None:
                 return story
-            story = replace(story, settings={**story.settings, **chosen(found)})
+            story = replace(story, settings={**story.settings, **found.settings})
         examples = cell.final_examples(len(found.results))
         trials = [
             self._final(candidate, index, examples, found.learning_rate)
@@ -280,6 +281,8 @@ class _Run:
     def _notes(self) -> list[str]:
         dataset, judging = self.prepared.dataset, len(self.bench.dev)
         notes = [*dataset.notes, *dataset.warnings]
+        if aside := len(dataset.rejected):
+            notes.append(f"rows set aside: {aside}; {REJECTED} in the run folder names each")
         if judging < (dev := len(dataset.dev)):
             notes.append(f"dev: {judging} of {dev} rows choose the settings (a random sample)")
         return notes
@@ -309,10 +312,3 @@ class _Run:
 def settings_of(candidate: Candidate) -> dict[str, Any]:
     """Return the settings of every part, as the board shows them."""
     return {name: dict(settings) for name, settings in candidate.every_setting}
-
-
-def chosen(found: Found) -> dict[str, Any]:
-    """Return the chosen learning rate, and the dev score of every rate that was tried."""
-    tried = {f"{r['learning_rate']:g}": r.get("dev_score") for r in found.results}
-    rate = {"learning_rate": found.learning_rate}
-    return {**rate, "learning_rates_tried": tried} if tried else rate

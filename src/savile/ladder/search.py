@@ -38,6 +38,13 @@ class Found:
     results: tuple[Mapping[str, Any], ...] = ()
     """The pieces' results, in the order they ran."""
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The chosen learning rate, and the dev score of every rate that was tried."""
+        tried = {f"{r['learning_rate']:g}": r.get("dev_score") for r in self.results}
+        rate = {"learning_rate": self.learning_rate}
+        return {**rate, "learning_rates_tried": tried} if tried else rate
+
 
 def search(cell: Cell, attempt: Piece, n_dev: int, top: float = 1.0) -> Found:
     """Try the grid of `cell`, then one step beyond an edge that wins.
