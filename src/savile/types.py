@@ -123,6 +123,8 @@ class BoardRow:
     """Labels and training, once."""
     usd_per_1000: float | None = None
     """A thousand requests."""
+    remote: bool = False
+    """Whether a model behind an API answered."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The settings that were measured, the chosen learning rate among them."""
     compared: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

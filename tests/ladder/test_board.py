@@ -6,17 +6,8 @@ from typing import Any
 import pytest
 
 from savile.ladder.baselines import Baseline
-from savile.ladder.board import (
-    Prices,
-    Scale,
-    Story,
-    cost_of,
-    costs_of,
-    line_of,
-    line_of_baseline,
-    ordered,
-    prices_of,
-)
+from savile.ladder.board import Scale, Story, line_of, line_of_baseline, ordered
+from savile.ladder.costs import Prices, cost_of, costs_of, prices_of
 from savile.ladder.folder import Unit
 from savile.ladder.plan import Cell
 from savile.metrics.accuracy import Accuracy
@@ -178,7 +169,10 @@ def test_the_tied_are_ranked_by_what_does_not_depend_on_the_clock() -> None:
 def test_a_cost_says_what_was_counted(prices: Prices, counted: str) -> None:
     against = scale(prices)
     row = line_of(story([GOOD, HALF]), against).row
-    assert costs_of([row], against) == (counted, {"lora": cost_of(row, 1_000)})
+    assert costs_of([row], against.prices, against.base_parameters) == (
+        counted,
+        {"lora": cost_of(row, 1_000)},
+    )
 
 
 def test_a_price_that_is_not_given_is_no_money_on_the_board() -> None:

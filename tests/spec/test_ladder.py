@@ -85,10 +85,10 @@ def test_settings_are_typed() -> None:
 
 def test_chain_of_thought_turns_pairs_into_rationales() -> None:
     assert one("few_shot").needs == {"pairs"}
-    assert one("lora").needs == {"pairs"}
+    assert one("lora").needs == {"pairs", "weights"}
     assert one("chain_of_thought").needs == frozenset()
     assert one("few_shot+chain_of_thought").needs == {"rationales"}
-    assert one("chain_of_thought+lora").needs == {"rationales"}
+    assert one("chain_of_thought+lora").needs == {"rationales", "weights"}
 
 
 def test_the_reason_names_what_to_give() -> None:
@@ -148,7 +148,7 @@ def test_auto_is_valid_and_grows_with_what_the_data_give() -> None:
     assert {n for n, p in known.items() if p.facts.get("in_auto", True)} == set(known) & set(small)
     for name in ("few_shot(k=16)", "system", "chain_of_thought", "chain_of_thought+lora"):
         assert name in large
-    assert all(reason(c.needs, GIVES) is None for c in parse(auto(GIVES, 20))[0])
+    assert all(reason(c.needs, GIVES | {"weights"}) is None for c in parse(auto(GIVES, 20))[0])
 
 
 @pytest.mark.parametrize("n_train", [1, 3, 8, 64])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from savile.lm import load as weights
 from savile.lm.base import Base
 from savile.lm.endpoint.purse import Purse
 from savile.lm.local import Local
+from savile.spec import Spec
 from savile.spec.endpoint import EndpointSection
 from savile.spec.model import ComputeSection
 
@@ -62,15 +64,20 @@ def open_base(
     return Local(lm)
 
 
-def purse_of(run: RunFolder, ceiling: float | None) -> Purse:
-    """Return the purse of a run: what earlier sessions paid is known from its folder."""
+def base_of(spec: Spec, run: RunFolder) -> Base:
+    """Open the base of a run: what earlier sessions paid, and what was answered, is known."""
     store.mend_events(run.payments_path)
-    paid = sum(payment["usd"] for payment in store.read_events(run.payments_path))
 
-    def record(payment: Any) -> None:
+    def record(payment: Mapping[str, Any]) -> None:
         store.append_event(run.payments_path, {"time": store.now(), **payment})
 
-    return Purse(ceiling, paid=paid, record=record)
+    purse = Purse(spec.budget.usd, paid=paid_by(run), record=record)
+    return open_base(spec.base, spec.folder, spec.compute, purse=purse, answers=run.answers_path)
+
+
+def paid_by(run: RunFolder) -> float:
+    """Return the USD that a run paid to endpoints."""
+    return sum(float(payment["usd"]) for payment in store.read_events(run.payments_path))
 
 
 def as_json(base: str | EndpointSection) -> Any:

@@ -2,8 +2,6 @@
 
     score = mean over seeds of aggregate(sum of the rows' statistics)
     seconds = search + mean over seeds of (trial + test), all that happened for the row
-    usd_once = labels_used x label + hours of search and training x price of an hour
-    usd_per_1000 = hours of prediction / n_test x 1000 x price of an hour
 
 Everything here is a function of what is in the run folder, so a resumed run gives the same rows.
 """
@@ -13,36 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any, Final
+from typing import Any
 
 from savile import stats
-from savile.ladder import comparison
+from savile.ladder import asking, comparison, costs
 from savile.ladder.baselines import Baseline
+from savile.ladder.costs import Prices
 from savile.ladder.folder import Unit
 from savile.ladder.improving import still_improving
 from savile.ladder.plan import Cell
-from savile.ladder.verdict import Costs
 from savile.metrics.base import Array, Metric, matches
-from savile.spec import Spec
 from savile.types import BoardRow, Example, Kind, Prediction
 
-COUNTED: Final = {
-    (False, False): "FLOPs for training and the first 1,000 requests",
-    (True, False): "USD for labels",
-    (False, True): "USD for training and the first 1,000 requests",
-    (True, True): "USD for labels, training and the first 1,000 requests",
-}
-"""What a cost is made of, by whether a label and an hour have a price."""
 MISTAKES_SHOWN = 5
 MISTAKE_CHARACTERS = 300
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prices:
-    """What a label and an hour of this machine cost, in USD; None when not given."""
-
-    label: float | None = None
-    hour: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +41,8 @@ class Scale:
     """The key of the spec that limits training."""
     note: str | None = None
     """What to know about the row of every technique."""
+    remote: bool = False
+    """Whether the base is behind an API."""
 
     def statistics(self, predictions: Sequence[Prediction]) -> Array:
         """Return the metric's statistics of answers to the test rows: float64 [N, S]."""
@@ -90,6 +74,12 @@ class Story:
     settings: Mapping[str, Any]
 
     @property
+    def results(self) -> list[Mapping[str, Any]]:
+        """What every unit said."""
+        units = [*self.trials, *self.measured]
+        return [*self.searched, *(unit.result for unit in units)]
+
+    @property
     def trouble(self) -> Mapping[str, Any] | None:
         """The first result that is not ok, None when everything worked."""
         results = [*(t.result for t in self.trials), *(m.result for m in self.measured)]
@@ -116,6 +106,7 @@ def line_of(story: Story, scale: Scale) -> Line:
     against_start = comparison.of_units(*results)
     notes = [
         *comparison.warnings(against_start),
+        *asking.notes(results[1]),
         scale.note,
         story.cell.note,
         how and f"still improving when its budget ended: {how}; give it more {scale.budget}",
@@ -127,6 +118,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         reason="; ".join(filter(None, notes)) or None,
         settings=story.settings,
         compared=against_start,
+        remote=scale.remote,
         **_scores(measured, answers, scale),
         **_learned(story, scale),
         **_costs(story, scale),
@@ -145,35 +137,9 @@ def line_of_baseline(baseline: Baseline, n_train: int, scale: Scale) -> Line:
         labels_used=n_train,
         seconds=baseline.seconds,
         predict_seconds=baseline.seconds,
-        usd_once=_usd_once(scale.prices, n_train, 0.0),
-        usd_per_1000=_usd_per_1000(scale.prices, baseline.seconds / max(len(scale.test), 1)),
+        **costs.of_local(scale.prices, n_train, 0.0, baseline.seconds / max(len(scale.test), 1)),
     )
     return Line(row=row, measured=measured)
-
-
-def prices_of(spec: Spec, device: str) -> Prices:
-    """Return the spec's prices for the device the run used."""
-    given = spec.prices
-    if given is None:
-        return Prices()
-    return Prices(label=given.label, hour=given.cpu_hour if device == "cpu" else given.gpu_hour)
-
-
-def costs_of(rows: Sequence[BoardRow], scale: Scale) -> Costs:
-    """Return what ranks the tied, and what it is made of."""
-    counted = COUNTED[scale.prices.label is not None, scale.prices.hour is not None]
-    return Costs(counted, {row.technique: cost_of(row, scale.base_parameters) for row in rows})
-
-
-def cost_of(row: BoardRow, base_parameters: int) -> float:
-    """Return USD once and for 1,000 requests where there are prices, else FLOPs.
-
-    FLOPs (2 per parameter and token) and not seconds, so that the same run says the same again.
-    """
-    if row.usd_once is not None:
-        return row.usd_once + (row.usd_per_1000 or 0.0)
-    tokens = (row.prompt_tokens or 0.0) + (row.completion_tokens or 0.0)
-    return row.train_flops + 1000 * 2 * base_parameters * tokens
 
 
 def spent_examples(story: Story) -> int:
@@ -250,8 +216,16 @@ def _costs(story: Story, scale: Scale) -> dict[str, Any]:
         "completion_tokens": fmean(p.completion_tokens for p in answers),
         "latency_p50_seconds": fmean(r["latency_p50_seconds"] for r in tests),
         "latency_p95_seconds": fmean(r["latency_p95_seconds"] for r in tests),
-        "usd_once": _usd_once(scale.prices, labels, search_seconds + train_seconds),
-        "usd_per_1000": _usd_per_1000(scale.prices, predict_seconds / max(len(scale.test), 1)),
+        **(
+            costs.of_remote(scale.prices, labels, answers)
+            if scale.remote
+            else costs.of_local(
+                scale.prices,
+                labels,
+                search_seconds + train_seconds,
+                predict_seconds / max(len(scale.test), 1),
+            )
+        ),
     }
 
 
@@ -270,16 +244,6 @@ def _row_without_score(story: Story) -> BoardRow:
         train_examples=spent_examples(story),
         settings=story.settings,
     )
-
-
-def _usd_once(prices: Prices, labels: int, seconds: float) -> float | None:
-    if prices.label is None and prices.hour is None:
-        return None
-    return labels * (prices.label or 0.0) + seconds / 3600 * (prices.hour or 0.0)
-
-
-def _usd_per_1000(prices: Prices, seconds_per_row: float) -> float | None:
-    return None if prices.hour is None else seconds_per_row * 1000 / 3600 * prices.hour
 
 
 def _mistakes(

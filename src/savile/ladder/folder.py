@@ -108,8 +108,18 @@ class RunFolder:
         manifest = self.manifest() if self.planned else None
         return None if manifest is None else first_difference(manifest["identity"], identity)
 
-    def begin(self, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def begin(
+        self,
+        identity: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        spec: Mapping[str, Any] | None = None,
+    ) -> None:
         """Start the run or go on with it; needs the run lock.
+
+        Args:
+            identity: what a run that goes on has to share.
+            facts: for the manifest.
+            spec: the whole spec for spec.yaml, where `identity` leaves something of it out.
 
         Raises:
             UsageError: the folder holds another run.
@@ -118,7 +128,7 @@ class RunFolder:
         if (difference := self.difference(identity)) is not None:
             raise refuse(self.path, difference)
         if not self.planned:
-            store.write_atomic(self.path / "spec.yaml", _yaml(identity["spec"]))
+            store.write_atomic(self.path / "spec.yaml", _yaml(spec or identity["spec"]))
             store.write_json(self.path / "manifest.json", {"identity": identity, **facts})
         store.mend_events(self.events_path)
         self._record_unrecorded()

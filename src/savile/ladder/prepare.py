@@ -104,7 +104,7 @@ def prepare(spec: Spec, out: Path | None = None, choice: Choice | None = None) -
     data_seconds = time.perf_counter() - started
     candidates = (choice or Choice()).of(spec.candidates(dataset.gives, len(dataset.train)))
     what = {
-        "spec": spec.resolved(),
+        "spec": spec.decisive(),
         "techniques": [candidate.name for candidate in candidates],
         "data": dict(dataset.hashes),
         "base": bases.identity(spec.base, spec.folder),

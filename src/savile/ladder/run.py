@@ -14,12 +14,13 @@ from typing import Any
 
 from savile import store
 from savile.errors import NothingWorkedError, Problem
-from savile.ladder import board, progress
+from savile.ladder import asking, board, progress
 from savile.ladder.baselines import baselines
-from savile.ladder.bases import name_of, open_base, purse_of
+from savile.ladder.bases import base_of, name_of, paid_by
 from savile.ladder.bench import bench_of
 from savile.ladder.budget import make_plan
 from savile.ladder.clock import Clock
+from savile.ladder.costs import costs_of, prices_of
 from savile.ladder.folder import REJECTED, Unit, unit_id
 from savile.ladder.measure import measure
 from savile.ladder.plan import Cell, from_json, to_json
@@ -63,7 +64,7 @@ def execute(prepared: Prepared, on_progress: progress.Listener = progress.ignore
         return something_worked(finished)
     folder.refuse_strangers()
     with store.run_lock(folder.path):
-        folder.begin(prepared.identity, prepared.facts)
+        folder.begin(prepared.identity, prepared.facts, prepared.spec.resolved())
         folder.list_rejected([row._asdict() for row in prepared.dataset.rejected])
         document = folder.finish(_Run(prepared, on_progress).result())
     return something_worked(document)
@@ -89,14 +90,7 @@ class _Run:
         self.work = progress.Work(1.0, listener)
         self.work.say("load", name_of(self.spec.base))
         with self.clock.of("load"):
-            base = open_base(
-                self.spec.base,
-                self.spec.folder,
-                self.spec.compute,
-                purse=purse_of(self.folder, self.spec.budget.usd),
-                answers=self.folder.answers_path,
-            )
-            self.bench = bench_of(self.spec, prepared.dataset, base)
+            self.bench = bench_of(self.spec, prepared.dataset, base_of(self.spec, self.folder))
         self.folder.same_device(self.bench.base.device)
         self.cells = self._plan()
         self.work.total = sum(self._passes(cell) for cell in self.cells) or 1.0
@@ -228,7 +222,7 @@ class _Run:
             *(board.line_of(story, scale) for story in stories),
         ]
         compared = [line.measured for line in lines if line.measured is not None]
-        costs = board.costs_of([line.row for line in lines], scale)
+        costs = costs_of([line.row for line in lines], scale.prices, scale.base_parameters)
         said = verdict(
             compared,
             self.bench.metric,
@@ -259,6 +253,7 @@ class _Run:
             },
             "board": [asdict(row) for row in board.ordered([line.row for line in lines])],
             "verdict": asdict(said),
+            "endpoint": asking.summary((s.results for s in stories), paid_by(self.folder)),
             "seconds": self.clock.seconds(),
             "machine": {**self.prepared.facts["machine"], "device": self.bench.base.device},
             "versions": dict(self.prepared.identity["versions"]),
@@ -272,10 +267,11 @@ class _Run:
             test=test,
             labels=self.bench.frame.labels,
             base_parameters=base.n_parameters,
-            prices=board.prices_of(spec, base.device),
+            prices=prices_of(spec, base.device),
             seed=spec.seed,
             budget="budget.seconds" if timed else "budget.train_examples",
             note=base.note,
+            remote="weights" not in base.gives,
         )
 
     def _notes(self) -> list[str]:

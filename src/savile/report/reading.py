@@ -84,6 +84,11 @@ class Row:
         return kind if kind in ("baseline", "prompt", "tuned") else "prompt"
 
     @property
+    def remote(self) -> bool:
+        """Whether a model behind an API answered."""
+        return self.values.get("remote") is True
+
+    @property
     def scored(self) -> bool:
         """Whether the row has a score."""
         return self.text("status") in ("ok", "") and self["score"] is not None
@@ -141,10 +146,11 @@ class Board:
         return tuple(line(name) for name in names)
 
     def mark(self, row: Row) -> str:
-        """Return in a word what a row is on this board; empty for most."""
+        """Return in a word or two what a row is on this board; empty for most."""
+        words = ["API"] if row.remote else []
         if row.name in self.leading:
-            return "highest" if row.name == self.leading[0] else "tied"
-        return "baseline" if row.kind == "baseline" else ""
+            words.insert(0, "highest" if row.name == self.leading[0] else "tied")
+        return ", ".join(words) or ("baseline" if row.kind == "baseline" else "")
 
     @property
     def notes(self) -> list[str]:

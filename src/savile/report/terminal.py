@@ -155,7 +155,8 @@ def _at(row: Row, low: float, span: float) -> float:
 
 def _name(board: Board, row: Row) -> str:
     mark = "*" if row.name in board.leading else " "
-    return f"{mark} {_cut(row.name, NAME)}{' (baseline)' if row.kind == 'baseline' else ''}"
+    kind = " (baseline)" if row.kind == "baseline" else " (API)" if row.remote else ""
+    return f"{mark} {_cut(row.name, NAME)}{kind}"
 
 
 def _cut(text: str, room: int, sign: str = "…") -> str:

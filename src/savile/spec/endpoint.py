@@ -24,6 +24,8 @@ OWN_FIELDS = frozenset(
     {"model", "messages", "prompt", "max_tokens", "stream", "stop", "n", "logprobs", "top_logprobs"}
 )
 """Fields of a request that `request` may not set, because they are set from the spec."""
+WAYS_OF_ASKING = frozenset({"key_env", "concurrency", "timeout_seconds", "give_up_seconds"})
+"""Settings that change neither an answer nor its cost."""
 KEYS = frozenset({"key", "api_key", "apikey", "token", "password", "secret", "authorization"})
 """What people call a key."""
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0), REAL]
@@ -132,6 +134,10 @@ class EndpointSection(Section):
                 "name another one with base.key_env"
             )
         return value
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what can change an answer or its cost, as plain JSON-able values."""
+        return self.model_dump(mode="json", exclude=set(WAYS_OF_ASKING))
 
     @property
     def name(self) -> str:

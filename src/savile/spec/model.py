@@ -302,6 +302,14 @@ class Spec(Section):
         values["metric"] = {self.metric_name: self.metric_settings}
         return values
 
+    def decisive(self) -> dict[str, Any]:
+        """Return what can change a number: `resolved` without ceilings and ways of asking."""
+        kept = self.resolved()
+        del kept["budget"]["usd"]
+        if not isinstance(self.base, str):
+            kept["base"] = self.base.decisive()
+        return kept
+
 
 def _dotted(loc: tuple[str | int, ...]) -> str:
     return ".".join(map(str, loc))

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from savile import store
 from savile.errors import EnvironmentProblem, Problem
@@ -16,16 +16,13 @@ from savile.lm.endpoint.remote import Endpoint
 from savile.lm.endpoint.secret import Secret
 from savile.spec.endpoint import EndpointSection
 
-HOW_ASKED: Final = frozenset({"key_env", "concurrency", "timeout_seconds", "give_up_seconds"})
-"""Settings that change no answer."""
-
 
 def identity(base: EndpointSection) -> str:
     """Return the sha256 that stands for an endpoint in the manifest: what is asked, of whom.
 
     What answers there can change without a sign; the board tells the names it answered under.
     """
-    return store.sha256(store.dump_json(base.model_dump(mode="json", exclude=set(HOW_ASKED))))
+    return store.sha256(store.dump_json(base.decisive()))
 
 
 def open_endpoint(base: EndpointSection, purse: Purse, answers: Path | None) -> Endpoint:
