@@ -1,6 +1,7 @@
-"""What every objective that learns from pairs promises, over every file of `objectives/`."""
+"""What every objective promises, run over every file of `objectives/` by discovery."""
 
 import itertools
+import math
 import random
 from collections.abc import Sequence
 
@@ -13,13 +14,10 @@ from savile import registry
 from savile.deltas.full import Full
 from savile.lm.model import LM
 from savile.lm.tree import Tree
-from savile.objectives.base import Batch, Encoded, Objective, TrainingData
+from savile.objectives.base import Batch, Compared, Encoded, Objective, TrainingData, Written
 from tests import tiny
 
-FROM_PAIRS = {"pairs", "parameters"}
-NAMES = sorted(
-    name for name, part in registry.parts("objectives").items() if set(part.needs) <= FROM_PAIRS
-)
+NAMES = sorted(registry.parts("objectives"))
 
 
 @pytest.fixture(params=NAMES)
@@ -28,17 +26,38 @@ def objective(request: pytest.FixtureRequest) -> Objective:
     return made
 
 
+def letters(written: Sequence[Written]) -> list[float]:
+    """A reward that any answer has some of: the share of its tokens above 70."""
+    return [sum(t > 70 for t in one.answer) / max(len(one.answer), 1) for one in written]
+
+
 def data(tokens_per_tree: int = 4096, batch_size: int = 6) -> TrainingData:
     rng = random.Random(4)
     stem = [1, *range(30, 40)]
-    rows = [
-        Encoded(
-            [*stem, *rng.choices(range(40, 60), k=rng.randint(1, 9))],
-            [*rng.choices(range(60, 80), k=rng.randint(1, 5)), 4],
-        )
-        for _ in range(9)
-    ]
-    return TrainingData(rows=rows, batch_size=batch_size, tokens_per_tree=tokens_per_tree)
+
+    def prompt() -> list[int]:
+        return [*stem, *rng.choices(range(40, 60), k=rng.randint(1, 9))]
+
+    def answer() -> list[int]:
+        return [*rng.choices(range(60, 80), k=rng.randint(1, 5)), 4]
+
+    return TrainingData(
+        rows=[Encoded(prompt(), answer()) for _ in range(9)],
+        preferences=[Compared(prompt(), answer(), answer()) for _ in range(9)],
+        batch_size=batch_size,
+        tokens_per_tree=tokens_per_tree,
+        max_new_tokens=6,
+        reward=letters,
+    )
+
+
+def model(objective: Objective, family: str = "llama") -> LM:
+    """Return a model that carries the objective's heads."""
+    lm = tiny.lm(family)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        lm.heads = objective.modules(lm)
+    return lm
 
 
 def steps(objective: Objective, lm: LM, given: TrainingData, n: int) -> list[Sequence[Batch]]:
@@ -47,7 +66,7 @@ def steps(objective: Objective, lm: LM, given: TrainingData, n: int) -> list[Seq
 
 
 def test_the_same_generator_gives_the_same_batches(objective: Objective) -> None:
-    lm = tiny.lm("llama")
+    lm = model(objective)
     first, second = (steps(objective, lm, data(), 4) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         for x, y in zip(a, b, strict=True):
@@ -57,7 +76,7 @@ def test_the_same_generator_gives_the_same_batches(objective: Objective) -> None
 
 
 def test_the_shares_of_a_step_add_up(objective: Objective) -> None:
-    lm, given = tiny.lm("llama"), data(tokens_per_tree=40, batch_size=3)
+    lm, given = model(objective), data(tokens_per_tree=40, batch_size=3)
     for step in steps(objective, lm, given, 6):
         assert sum(batch.examples for batch in step) == 3
         assert sum(batch.share for batch in step) == pytest.approx(1.0)
@@ -66,7 +85,7 @@ def test_the_shares_of_a_step_add_up(objective: Objective) -> None:
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_accumulation_changes_no_gradient(objective: Objective, family: str) -> None:
-    lm = tiny.lm(family)
+    lm = model(objective, family)
     found: list[tuple[float, dict[str, Tensor]]] = []
     for tokens_per_tree in (1, 60, 10_000):
         step = steps(objective, lm, data(tokens_per_tree), 1)[0]
@@ -94,35 +113,52 @@ class _Fixed:
         rng = torch.Generator().manual_seed(0)
         signs = torch.randint(2, (len(tree), tiny.VOCABULARY), generator=rng) * 2.0 - 1
         self.leaf = (signs * size).requires_grad_()
-        self.used: set[int] = set()
+        self.hidden = torch.randn(len(tree), tiny.WIDTH, generator=rng).requires_grad_()
         lm.logits = self.logits  # type: ignore[method-assign, assignment]
+        lm.logits_and_hidden = self.both  # type: ignore[method-assign]
 
     def logits(self, tree: Tree, nodes: np.ndarray, layout: object = None) -> Tensor:
-        self.used.update(int(n) for n in nodes)
         return self.leaf[torch.as_tensor(nodes)]
+
+    def both(self, tree: Tree, nodes: np.ndarray) -> tuple[Tensor, Tensor]:
+        return self.logits(tree, nodes), self.hidden[torch.as_tensor(nodes)]
 
 
 def test_it_is_finite_at_huge_logits(objective: Objective) -> None:
-    lm = tiny.lm("llama")
+    lm = model(objective)
     batch = steps(objective, lm, data(), 1)[0][0]
     fixed = _Fixed(lm, batch.tree, 50.0)
     loss, _ = objective.loss(lm, batch)
     loss.backward()  # type: ignore[no-untyped-call]
     assert bool(torch.isfinite(loss))
-    assert fixed.leaf.grad is not None
-    assert bool(torch.isfinite(fixed.leaf.grad).all())
+    gradients = [leaf.grad for leaf in (fixed.leaf, fixed.hidden) if leaf.grad is not None]
+    assert gradients
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
 
 def test_prompt_tokens_give_no_gradient(objective: Objective) -> None:
-    lm = tiny.lm("llama")
+    lm = model(objective)
     given = data()
     batch = steps(objective, lm, given, 1)[0][0]
     fixed = _Fixed(lm, batch.tree, 1.0)
     objective.loss(lm, batch)[0].backward()  # type: ignore[no-untyped-call]
-    assert fixed.leaf.grad is not None
-    with_gradient = set(torch.nonzero(fixed.leaf.grad.any(-1)).flatten().tolist())
+    leaves = [leaf.grad for leaf in (fixed.leaf, fixed.hidden) if leaf.grad is not None]
+    with_gradient = {int(n) for grad in leaves for n in torch.nonzero(grad.any(-1)).flatten()}
+    assert with_gradient
     predicting = set(batch.tree.targets.source.tolist())
     assert with_gradient <= predicting
     assert len(predicting) < len(batch.tree)
-    last = min(len(row.prompt) for row in given.rows) - 1  # nothing before a prompt's last token
+    last = (
+        min(len(row.prompt) for row in (*given.rows, *given.preferences)) - 1
+    )  # nothing before a prompt's last token
     assert all(batch.tree.depth[node] >= last for node in with_gradient)
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom"])
+def test_what_never_changes_is_computed_at_the_start(objective: Objective, family: str) -> None:
+    """A policy that has not moved is as good as its reference: dev judgements repeat."""
+    lm, given = model(objective, family), data()
+    items = objective.items(lm, given)
+    first = objective.judge(lm, given, items)
+    assert first == pytest.approx(objective.judge(lm, given, items))
+    assert all(math.isfinite(value) for value in first if value is not None)

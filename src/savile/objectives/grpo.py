@@ -13,6 +13,7 @@ once. No value head.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,9 @@ from savile.lm.rollouts import Rollout, roll_out, tree_of
 from savile.objectives.base import Batch, Encoded, Objective, Passes, TrainingData, packs, scored
 
 STEPS_PER_ROUND: Final = 4
-"""Optimizer steps of one round of rollouts."""
+"""Optimizer steps of one round of rollouts, at least."""
+MOST_RATIO: Final = 20.0
+"""Nats a token's log-ratio may have before it is held there, so that no exponential overflows."""
 
 
 def group_advantages(rewards: Tensor) -> Tensor:
@@ -86,8 +89,9 @@ class GRPO(Objective):
         """Yield the steps of one round of rollouts after the other."""
         order, group = Passes(len(items), rng), self.num_generations
         prompts = [item.prompt for item in items]
+        whole = math.lcm(data.batch_size, group)  # whole groups and whole steps
+        n = math.ceil(STEPS_PER_ROUND * data.batch_size / whole) * whole // group
         while True:
-            n = max(STEPS_PER_ROUND * data.batch_size // group, 1)
             rows = [row for row in (next(order) for _ in range(n)) for _ in range(group)]
             rollouts = roll_out(
                 lm,
@@ -124,7 +128,8 @@ class GRPO(Objective):
         reference = torch.cat([one.rollout.reference for one in batch.judged]).to(device)
         advantage = torch.tensor([one.advantage for one in batch.judged], device=device)
         advantage, weight = (x.repeat_interleave(lengths) for x in (advantage, 1 / lengths))
-        ratio, apart = (logprobs - old).exp(), reference - logprobs
+        ratio = (logprobs - old).clamp(-MOST_RATIO, MOST_RATIO).exp()
+        apart = (reference - logprobs).clamp(-MOST_RATIO, MOST_RATIO)
         clipped = ratio.clamp(1 - self.epsilon, 1 + self.epsilon)
         policy = torch.maximum(-advantage * ratio, -advantage * clipped)
         tokens = policy + self.beta * (apart.exp() - apart - 1)

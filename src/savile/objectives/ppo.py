@@ -38,6 +38,8 @@ HEAD: Final = "value"
 STEPS_PER_ROUND: Final = 4
 """Optimizer steps of one pass over the rollouts of a round."""
 LEAST_BETA, MOST_BETA = 1e-4, 1e2
+MOST_RATIO: Final = 20.0
+"""Nats a token's log-ratio may have before it is held there, so that no exponential overflows."""
 
 
 def advantages(rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
@@ -60,7 +62,7 @@ def advantages(rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Ten
 
 def clipped_policy_loss(logprobs: Tensor, old: Tensor, advantage: Tensor, eps: float) -> Tensor:
     """Return equation 7, negated, of each token, [M]."""
-    ratio = (logprobs - old).exp()
+    ratio = (logprobs - old).clamp(-MOST_RATIO, MOST_RATIO).exp()
     return torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - eps, 1 + eps))
 
 
@@ -171,7 +173,11 @@ class PPO(Objective):
         policy = clipped_policy_loss(logprobs, old, advantage, self.cliprange).mean()
         value = clipped_value_loss(values, before, returns, self.cliprange).mean()
         moved = ((logprobs.detach() - old).exp() - 1).abs() > self.cliprange
-        told = {**batch.told, "value_loss": float(value), "clipped": float(moved.float().mean())}
+        told = {
+            **batch.told,
+            "value_loss": float(value.detach()),
+            "clipped": float(moved.float().mean()),
+        }
         loss = batch.share * (policy + self.vf_coef * value)
         return loss, {name: batch.share * value for name, value in told.items()}
 
