@@ -1,10 +1,9 @@
 """Identity preference optimization: push the log-ratio of a pair to a fixed margin, not further.
 
-    L = (h - 1 / (2 tau))^2,    h = log p(y_w|x)/p_ref(y_w|x) - log p(y_l|x)/p_ref(y_l|x)
+    L = (h(y_w) - h(y_l) - 1 / (2 tau))^2,    h(y) = mean over tokens of log p / p_ref
 
 Source: Azar, Rowland, Piot, Guo, Calandriello, Valko, Munos 2023, arXiv 2310.12036, equation 17.
-
-Differs from TRL, which averages log-probabilities over tokens; the paper sums them, as here.
+The mean over tokens is not in the paper's text; its authors told TRL that its results used it.
 
 Cost: that of DPO.
 """
@@ -30,9 +29,9 @@ class IPO(FromPairs):
     rate_factor: ClassVar[float] = 0.1
 
     tau: Annotated[float, Gt(0)] = 0.1
-    """Strength of the pull to the reference: the margin is 1 / (2 tau) nats."""
+    """Strength of the pull to the reference: the margin is 1 / (2 tau) nats a token."""
 
     def formula(self, policy: Tensor, reference: Tensor, tokens: Tensor) -> Tensor:
         """Return equation 17 of each pair."""
-        moved = policy - reference
+        moved = (policy - reference) / tokens
         return (moved[:, 0] - moved[:, 1] - 1 / (2 * self.tau)).square()
