@@ -14,7 +14,7 @@ from typing import Any
 
 from savile import store
 from savile.errors import NothingWorkedError, Problem
-from savile.ladder import asking, board, progress
+from savile.ladder import asking, board, progress, space
 from savile.ladder.baselines import baselines
 from savile.ladder.bases import base_of, name_of, paid_by
 from savile.ladder.bench import bench_of
@@ -93,6 +93,7 @@ class _Run:
             self.bench = bench_of(self.spec, prepared.dataset, base_of(self.spec, self.folder))
         self.folder.same_device(self.bench.base.device)
         self.cells = self._plan()
+        space.check(self.folder, self.cells, prepared.candidates, self.bench, self._n_test)
         self.work.total = sum(self._passes(cell) for cell in self.cells) or 1.0
 
     def result(self) -> Board:

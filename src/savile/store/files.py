@@ -134,7 +134,7 @@ def disk(path: Path, need_bytes: int, passing: type[OSError] | tuple[()] = ()) -
     except passing:
         raise
     except OSError as error:
-        free = _free_bytes(path)
+        free = free_bytes(path)
         full = error.errno in FULL
         raise EnvironmentProblem(
             Problem(
@@ -149,8 +149,9 @@ def disk(path: Path, need_bytes: int, passing: type[OSError] | tuple[()] = ()) -
         ) from error
 
 
-def _free_bytes(path: Path) -> int | None:
-    for folder in path.parents:
+def free_bytes(path: Path) -> int | None:
+    """Return the free bytes of the volume that holds `path`, None when nothing of it exists."""
+    for folder in (path, *path.parents):
         if folder.is_dir():
             return shutil.disk_usage(folder).free
     return None
