@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from savile.lm.model import LM
 from savile.metrics.base import Metric
-from savile.objectives.base import Compared, Encoded, Objective, Reward
+from savile.objectives.base import Compared, Encoded, Objective, Reward, Teacher
 from savile.prompts.base import Frame
 from savile.types import Example, Preference
 
@@ -62,7 +62,8 @@ class Job:
     dev_preferences: Sequence[Preference] = ()
     reward: Callable[[Sequence[Encoded], Sequence[Example]], Reward] | None = None
     """Makes the reward of answers to encoded rows and their examples."""
-    teacher: LM | None = None
+    teacher: Callable[[Sequence[Encoded], Sequence[Example]], Teacher] | None = None
+    """Makes the teacher of encoded rows and their examples."""
 
 
 def asked(frame: Frame, examples: Sequence[Example]) -> list[Example]:

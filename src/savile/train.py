@@ -176,7 +176,7 @@ class _Loop:
             max_new_tokens=job.max_new_tokens,
             reference=lambda: self.attached.at(self.start),
             reward=None if job.reward is None else job.reward(encoded, kept),
-            teacher=job.teacher,
+            teacher=None if job.teacher is None else job.teacher(encoded, kept),
         )
 
     def _return_to_best(self) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from savile import registry
 from savile.data import Dataset
 from savile.ladder.seeds import derive
+from savile.ladder.teaching import Teaching
 from savile.lm.base import Base
 from savile.lm.local import Local
 from savile.lm.model import LM
@@ -36,7 +37,7 @@ class Bench:
     dev_preferences: Sequence[Preference] = ()
     test_preferences: Sequence[Preference] = ()
     """Held out like the test; only the comparison with the start reads them."""
-    teacher: LM | None = None
+    teaching: Teaching | None = None
     """A model to learn from."""
 
     @property

@@ -190,7 +190,7 @@ def _probe(bench: Bench, technique: Technique) -> Outcome:
         preferences=bench.preferences,
         dev_preferences=bench.dev_preferences[:1],
         reward=by_metric(bench.lm, frame, bench.metric),
-        teacher=bench.teacher,
+        teacher=None if bench.teaching is None else bench.teaching.of(bench.lm),
     )
     batches = PROBE_BATCHES * BATCH_SIZE * len(technique.objectives)
     longer = replace(job, plan=replace(job.plan, examples=batches))

@@ -196,7 +196,7 @@ def _tuned(
         preferences=bench.preferences,
         dev_preferences=bench.dev_preferences,
         reward=by_metric(bench.lm, frame, bench.metric),
-        teacher=bench.teacher,
+        teacher=None if bench.teaching is None else bench.teaching.of(bench.lm),
     )
 
     def hear(progress: Progress) -> None:

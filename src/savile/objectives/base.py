@@ -54,6 +54,18 @@ Reward = Callable[[Sequence[Written]], list[float]]
 """Scores written answers; higher is better."""
 
 
+class Teacher(ABC):
+    """A model to learn from, asked about the rows of one `TrainingData`."""
+
+    @abstractmethod
+    def answers(self) -> list[str]:
+        """Return its answer to every row, empty where it has none."""
+
+    @abstractmethod
+    def logprobs(self, rows: Sequence[Encoded]) -> list[Tensor]:
+        """Return its log-probabilities at each position of the rows' answers, [T, V] each."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
     """What an objective reads: whichever of these the task has."""
@@ -72,7 +84,7 @@ class TrainingData:
     """Inside its context the model computes as it did when this objective began."""
     reward: Reward | None = None
     """What an answer is worth: a trained reward model, a metric, or the user's own function."""
-    teacher: LM | None = None
+    teacher: Teacher | None = None
     """A model to learn from."""
 
 

@@ -1,0 +1,61 @@
+"""Distillation by text: the student is fine-tuned on what the teacher answers.
+
+    L = - sum_t log p(y_t | x, y_<t) / T,    y = the teacher's own answer to x
+
+Source: Kim & Rush 2016, arXiv 1606.07947, section 3.2 (sequence-level distillation); the teacher's
+greedy answer stands for its mode. The wanted answers of the rows are not looked at.
+
+Any model that answers can teach, another vocabulary or an endpoint included.
+
+Cost: one answer of the teacher a row before the first step; then that of SFT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from savile.lm.model import LM
+from savile.lm.tree import Paths, build
+from savile.objectives.base import Batch, Encoded, Objective, TrainingData, packs
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DistillText(Objective):
+    """Learn a teacher's answers."""
+
+    needs: ClassVar[tuple[str, ...]] = ("pairs", "teacher", "parameters")
+    gives: ClassVar[tuple[str, ...]] = ("policy",)
+
+    def items(self, lm: LM, data: TrainingData) -> list[Encoded]:
+        """Return the rows with the teacher's answers, asked once; rows it leaves empty are left
+        out."""
+        if data.teacher is None:
+            raise ValueError("this objective needs a teacher")
+        answers = data.teacher.answers()
+        return [
+            Encoded(row.prompt, lm.encode_completion(answer))
+            for row, answer in zip(data.rows, answers, strict=True)
+            if answer.strip()
+        ]
+
+    def trees(self, items: Sequence[Encoded], tokens_per_tree: int) -> list[Batch]:
+        """Pack rows; a tree's share is its part of the answer tokens."""
+        total = sum(len(row.completion) for row in items)
+        return [
+            Batch(
+                tree=build([Paths(row.prompt, [row.completion]) for row in pack]),
+                examples=len(pack),
+                share=sum(len(row.completion) for row in pack) / total,
+            )
+            for pack in packs(items, tokens_per_tree, lambda row: len(row[0]) + len(row[1]))
+        ]
+
+    def loss(self, lm: LM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Return the share of the tokens' mean."""
+        return -batch.share * torch.mean(lm.logprobs(batch.tree)), {}
