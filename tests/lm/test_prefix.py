@@ -186,3 +186,18 @@ def test_a_prefix_in_float32_serves_a_base_in_bfloat16(family: str) -> None:
     with torch.no_grad():
         wanted = short.logprobs(build(longer(tiny.groups())))
     assert float((got - wanted).abs().mean()) < 0.1
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom", "gptj"])
+def test_gradients_flow_under_mixed_precision(family: str) -> None:
+    lm = tiny.lm(family)
+    layers = noise(lm)
+    leaves = [x for pair in layers for x in pair]
+    tree = build(tiny.groups())
+    found = []
+    for lm.amp in (None, torch.bfloat16):
+        with behind(lm, layers), lm.mixed_precision():
+            loss = -lm.logprobs(tree).mean()
+        found.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, leaves)]))
+    assert found[1].dtype == torch.float32
+    assert float(torch.cosine_similarity(found[0], found[1], 0)) > 0.98

@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["llama", "qwen3", "gpt2", "gpt_neox"])
+@pytest.fixture(params=["llama", "qwen3", "mistral", "gemma2", "gpt2", "gpt_neox"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

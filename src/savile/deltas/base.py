@@ -1,8 +1,8 @@
 """What is trainable: a `Delta` attaches to a model, and everything it changes is undone on detach.
 
-A delta sees only `lm.sites` and `lm.root`; no model family is known here. Master weights are fp32;
-they are cast to the type the base computes in. Attaching draws from the generator it is given and
-from nothing else, so the same seed gives the same bits.
+A delta sees only `lm.sites`, `lm.root` and `lm.prefix`; no model family is known here. Master
+weights are fp32; they are cast to the type the base computes in. Attaching draws from the generator
+it is given and from nothing else, so the same seed gives the same bits.
 """
 
 from __future__ import annotations
