@@ -70,7 +70,7 @@ PLACEMENTS: Final[Mapping[str, Placement]] = {
 class Bottleneck(Delta):
     """Bottleneck adapters in the decoder layers."""
 
-    rate_at_4096: ClassVar[float] = 2e-4
+    rate_at_4096: ClassVar[float] = 4e-4
     """Rate at a width of 4,096; smaller models want it larger in proportion (measured:
     docs/log.md)."""
 
@@ -86,10 +86,10 @@ class Bottleneck(Delta):
     bias: bool = True
     """Whether the two maps have biases."""
     learning_rate: Annotated[float, Gt(0), Le(10)] | None = None
-    """Peak learning rate; None searches around 2e-4 * 4096 / width."""
+    """Peak learning rate; None searches around 4e-4 * 4096 / width."""
 
     def default_rate(self, lm: LM) -> float:
-        """Return 2e-4 at width 4,096, in inverse proportion elsewhere."""
+        """Return 4e-4 at width 4,096, in inverse proportion elsewhere."""
         return self.rate_at_4096 * 4096 / lm.sites.hidden_size
 
     def attach(self, lm: LM, seed: int) -> Attached:

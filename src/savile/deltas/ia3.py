@@ -40,8 +40,9 @@ class IA3(Delta):
     """Infused adapter by inhibiting and amplifying inner activations."""
 
     in_auto: ClassVar[bool] = False
-    rate: ClassVar[float] = 3e-3
-    """Rate on any base, as the vectors are factors around 1 (measured: docs/log.md)."""
+    rate_at_4096: ClassVar[float] = 2e-3
+    """Rate at a width of 4,096; smaller models want it larger in proportion (measured:
+    docs/log.md)."""
 
     target_modules: Annotated[tuple[str, ...], MinLen(1)] | None = None
     """Last parts of the names of the maps to rescale, such as `k_proj`; None finds those of keys
@@ -50,11 +51,11 @@ class IA3(Delta):
     """Those of the targets whose input is rescaled and not their output; None finds the last map
     of the feed-forward."""
     learning_rate: Annotated[float, Gt(0), Le(10)] | None = None
-    """Peak learning rate; None searches around 3e-3."""
+    """Peak learning rate; None searches around 2e-3 * 4096 / width."""
 
     def default_rate(self, lm: LM) -> float:
-        """Return 3e-3 on any base."""
-        return self.rate
+        """Return 2e-3 at width 4,096, in inverse proportion elsewhere."""
+        return self.rate_at_4096 * 4096 / lm.sites.hidden_size
 
     def attach(self, lm: LM, seed: int) -> Attached:
         """Attach a vector of ones to every target; nothing is drawn at random."""

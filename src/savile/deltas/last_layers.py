@@ -32,17 +32,17 @@ class LastLayers(Delta):
     needs: ClassVar[tuple[str, ...]] = ("plain_weights",)
     in_auto: ClassVar[bool] = False
     occupies: ClassVar[tuple[str, ...]] = ("weights",)
-    rate_at_4096: ClassVar[float] = 2e-5
+    rate_at_4096: ClassVar[float] = 1e-4
     """Rate at a width of 4,096; smaller models want it larger in proportion (measured:
     docs/log.md)."""
 
     n: Annotated[int, Ge(1)] | None = None
     """How many layers train; None means a quarter of them."""
     learning_rate: Annotated[float, Gt(0), Le(1)] | None = None
-    """Peak learning rate; None searches around 2e-5 * 4096 / width."""
+    """Peak learning rate; None searches around 1e-4 * 4096 / width."""
 
     def default_rate(self, lm: LM) -> float:
-        """Return 2e-5 at width 4,096, in inverse proportion elsewhere."""
+        """Return 1e-4 at width 4,096, in inverse proportion elsewhere."""
         return self.rate_at_4096 * 4096 / lm.sites.hidden_size
 
     def attach(self, lm: LM, seed: int) -> Attached:

@@ -37,17 +37,18 @@ class LayerNorm(Delta):
 
     in_auto: ClassVar[bool] = False
     occupies: ClassVar[tuple[str, ...]] = ("weights",)
-    rate: ClassVar[float] = 1e-2
-    """Rate on any base, as gains are factors around 1 (measured: docs/log.md)."""
+    rate_at_4096: ClassVar[float] = 2e-3
+    """Rate at a width of 4,096; smaller models want it larger in proportion (measured:
+    docs/log.md)."""
 
     target_modules: Annotated[tuple[str, ...], MinLen(1)] | None = None
     """Last parts of the names of the norms to train, such as `input_layernorm`; None means all."""
     learning_rate: Annotated[float, Gt(0), Le(10)] | None = None
-    """Peak learning rate; None searches around 1e-2."""
+    """Peak learning rate; None searches around 2e-3 * 4096 / width."""
 
     def default_rate(self, lm: LM) -> float:
-        """Return 1e-2 on any base."""
-        return self.rate
+        """Return 2e-3 at width 4,096, in inverse proportion elsewhere."""
+        return self.rate_at_4096 * 4096 / lm.sites.hidden_size
 
     def attach(self, lm: LM, seed: int) -> Attached:
         """Make the norms trainable; nothing is drawn at random."""
