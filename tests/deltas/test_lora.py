@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from savile.deltas.dora import DoRA
 from savile.deltas.lora import LoRA
 from savile.errors import UsageError
 from savile.lm.tree import build
@@ -93,6 +94,12 @@ def test_the_gaussian_start_has_the_papers_spread() -> None:
         b = [p for name, p in named.items() if name.endswith("lora_B")]
     assert float(a.detach().std()) == pytest.approx(1 / 16, rel=0.05)
     assert not any(bool(p.any()) for p in b)
+
+
+def test_lora_plus_raises_the_rate_of_b_as_much_as_it_lowers_that_of_a() -> None:
+    lm, plain = tiny.lm("llama"), LoRA()
+    for delta in (LoRA(loraplus_lr_ratio=16.0), DoRA(loraplus_lr_ratio=16.0)):
+        assert delta.start_rate(lm) == pytest.approx(plain.start_rate(lm) / 4)
 
 
 def test_only_b_trains_at_the_rate_of_lora_plus() -> None:

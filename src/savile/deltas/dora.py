@@ -17,6 +17,7 @@ and map; 2 * r * in * out FLOPs a map for n, once a step.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Self, final
@@ -66,8 +67,9 @@ class DoRA(Delta):
         return lowrank.scale(self.r, alpha, self.use_rslora)
 
     def default_rate(self, lm: LM) -> float:
-        """Return 2e-4 at width 4,096, in inverse proportion elsewhere."""
-        return self.rate_at_4096 * 4096 / lm.sites.width
+        """Return 2e-4 at width 4,096, in inverse proportion elsewhere; A's and B's rates have it as
+        their geometric mean."""
+        return self.rate_at_4096 * 4096 / lm.sites.width / math.sqrt(self.loraplus_lr_ratio)
 
     def attach(self, lm: LM, seed: int) -> Attached:
         """Attach A, B and m to every target map."""

@@ -17,6 +17,7 @@ map.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self, final
@@ -63,8 +64,9 @@ class LoRA(Delta):
         return lowrank.scale(self.r, alpha, self.use_rslora)
 
     def default_rate(self, lm: LM) -> float:
-        """Return 2e-4 at width 4,096, in inverse proportion elsewhere."""
-        return self.rate_at_4096 * 4096 / lm.sites.width
+        """Return 2e-4 at width 4,096, in inverse proportion elsewhere; A's and B's rates have it as
+        their geometric mean."""
+        return self.rate_at_4096 * 4096 / lm.sites.width / math.sqrt(self.loraplus_lr_ratio)
 
     def attach(self, lm: LM, seed: int) -> Attached:
         """Attach A and B to every target map."""
