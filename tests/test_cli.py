@@ -92,6 +92,16 @@ def test_json_is_one_document_also_when_nothing_worked(
     assert "error: few_shot(k=30): prompt and answer need" in said.err
 
 
+def test_a_folder_of_another_run_is_refused_or_forked(
+    case: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", str(case / "task.yaml"), "--only", "zero_shot", "-q", "-o", str(case / "run")]
+    assert cli.main(command) == 2
+    assert "or --fork for one beside it" in capsys.readouterr().err
+    assert cli.main([*command, "--fork"]) == 0
+    assert f"report: {case / 'run-2' / 'report.html'}" in capsys.readouterr().out
+
+
 def test_progress_goes_to_stderr_one_line_a_unit(
     case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,5 +48,5 @@ def test_a_changed_version_is_told_in_words() -> None:
     error = refuse(Path("run"), Difference(key="code", before="0f", now="1e"))
     assert str(error) == (
         "run: holds a run that was begun by another version of savile (`code` differs). "
-        "Give a new folder with --out"
+        "Give a new folder with --out, or --fork for one beside it"
     )

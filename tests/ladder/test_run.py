@@ -369,6 +369,20 @@ def test_without_out_the_same_command_finds_its_own_folder(
     assert [board["test_openings"] for board in both] == [1, 2]
 
 
+def test_a_fork_starts_another_run_beside_the_first(task: Path, tmp_path: Path) -> None:
+    choice, out = Choice(only=("zero_shot",)), tmp_path / "run"
+    spec, changed = specs.load(task), specs.load(task, ["seed=5"])
+    assert prepare(spec, out, choice, fork=True).folder.path == out
+    first = ladder.run(spec, out, choice=choice)
+    assert prepare(spec, out, choice, fork=True).folder.path == out
+    with pytest.raises(UsageError, match="or --fork for one beside it"):
+        prepare(changed, out, choice)
+    forked = prepare(changed, out, choice, fork=True)
+    assert forked.folder.path == tmp_path / "run-2"
+    assert ladder.execute(forked)["test_openings"] == 2
+    assert board_of(out) == first
+
+
 def test_only_test_rows_leave_a_board_without_baselines_and_dev(
     tiny_base: Path, tmp_path: Path
 ) -> None:

@@ -55,8 +55,12 @@ def root(
 def run(
     spec: SpecFile,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder; default runs/<task>.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Run folder; default runs/<task>."),
     ] = None,
+    fork: Annotated[
+        bool, typer.Option("--fork", help="When DIR holds another run, take DIR-2, DIR-3, ...")
+    ] = False,
     changes: Sets = None,
     only: Annotated[list[str] | None, typer.Option(help="Run only this technique.")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="Leave this technique out.")] = None,
@@ -78,7 +82,8 @@ def run(
         from savile.ladder.progress import Step
         from savile.ladder.run import execute
 
-        prepared = prepare(loaded, out, Choice(only=tuple(only or ()), skip=tuple(skip or ())))
+        choice = Choice(only=tuple(only or ()), skip=tuple(skip or ()))
+        prepared = prepare(loaded, out, choice, fork=fork)
         with LiveProgress(
             Console(stderr=True), quiet=verbose is False, verbose=verbose is True
         ) as live:

@@ -26,6 +26,7 @@ ANOTHER = {
     "base": "was begun with other weights of the base",
 }
 """What to say instead of two hashes."""
+FIX = "give a new folder with --out, or --fork for one beside it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +77,14 @@ def refuse(folder: Path, difference: Difference) -> UsageError:
     """Return the error of a folder that holds another run, naming the first differing key."""
     if difference.key in ANOTHER:
         what = f"holds a run that {ANOTHER[difference.key]} (`{difference.key}` differs)"
-        return UsageError(Problem(where=str(folder), what=what, fix="Give a new folder with --out"))
+        return UsageError(Problem(where=str(folder), what=what, fix=f"{FIX[0].upper()}{FIX[1:]}"))
     return UsageError(
         Problem(
             where=str(folder),
             what=f"holds another run: `{difference.key}` differs",
             found=_clip(difference.now),
             expected=_clip(difference.before),
-            fix="Put the value back to go on with that run, or give a new folder with --out",
+            fix=f"Put the value back to go on with that run, or {FIX}",
         )
     )
 

@@ -1,7 +1,8 @@
 """Before a run: data, candidates, identity and the folder it lives in. Nothing here needs a GPU.
 
 Without `--out` the folder is `runs/<task>`; when that holds another run, `runs/<task>-2` and so on,
-so that a finished board is never overwritten and the same command finds its own folder again.
+so that a finished board is never overwritten and the same command finds its own folder again. With
+`--out` another run is refused, or starts beside it in the same way with `--fork`.
 """
 
 from __future__ import annotations
@@ -92,8 +93,16 @@ class Prepared:
     data_seconds: float = 0.0
 
 
-def prepare(spec: Spec, out: Path | None = None, choice: Choice | None = None) -> Prepared:
+def prepare(
+    spec: Spec, out: Path | None = None, choice: Choice | None = None, *, fork: bool = False
+) -> Prepared:
     """Load the data, resolve the candidates, find the folder.
+
+    Args:
+        spec: a checked spec.
+        out: the run folder; None for `runs/<task>`, or the next beside it that is free.
+        choice: which of the spec's candidates run.
+        fork: take the next free folder beside `out` when that holds another run.
 
     Raises:
         DataError: the data cannot be used.
@@ -111,7 +120,8 @@ def prepare(spec: Spec, out: Path | None = None, choice: Choice | None = None) -
         "code": identity.code_version(),
         "versions": identity.versions(),
     }
-    folder = RunFolder(out) if out is not None else default_folder(spec.task, what)
+    first = Path("runs") / spec.task if out is None else out
+    folder = free_folder(first, what) if fork or out is None else RunFolder(first)
     if (difference := folder.difference(what)) is not None:
         raise identity.refuse(folder.path, difference)
     return Prepared(
@@ -130,11 +140,11 @@ def prepare(spec: Spec, out: Path | None = None, choice: Choice | None = None) -
     )
 
 
-def default_folder(task: str, what: Mapping[str, Any], runs: Path | None = None) -> RunFolder:
-    """Return the first of runs/<task>, runs/<task>-2, ... that is free or holds this very run."""
-    runs = Path("runs") if runs is None else runs
+def free_folder(first: Path, what: Mapping[str, Any]) -> RunFolder:
+    """Return the first of `first`, `first`-2, ... that is free or holds this very run."""
     for number in itertools.count(1):
-        folder = RunFolder(runs / (task if number == 1 else f"{task}-{number}"))
+        name = first.name if number == 1 else f"{first.name}-{number}"
+        folder = RunFolder(first.with_name(name))
         if folder.manifest() is None or folder.difference(what) is None:
             return folder
     raise AssertionError("itertools.count does not end")
