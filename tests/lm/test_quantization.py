@@ -16,15 +16,21 @@ from savile.deltas.base import Delta
 from savile.deltas.dora import DoRA
 from savile.deltas.lora import LoRA
 from savile.errors import EnvironmentProblem
+from savile.job import Job, Plan, encode
 from savile.lm import lowrank
 from savile.lm.load import load
 from savile.lm.model import LM
 from savile.lm.quantization import KINDS, Quantization, quantize
 from savile.lm.tree import Paths, build
-from savile.spec.model import ComputeSection
-from savile.types import Message
+from savile.metrics.exact_match import ExactMatch
+from savile.objectives.sft import SFT
+from savile.prompts.base import Frame
+from savile.spec.model import ComputeSection, Spec
+from savile.train import train
+from savile.types import Example, Message
 from tests import tiny
 from tests.contracts.tree_gate import gradients, shake
+from tests.losses import mean_loss
 
 CPU = torch.device("cpu")
 TEXTS = (
@@ -155,6 +161,28 @@ def test_every_delta_that_runs_on_it_trains_and_leaves_it_alone(
         assert torch.equal(loss(lm), before)
 
 
+@pytest.mark.parametrize("delta", [LoRA(), DoRA()], ids=["lora", "dora"])
+def test_what_is_tuned_beside_it_learns_eight_rows(
+    delta: Delta, kind: Quantization, trained_lm: LM, eight: list[Example]
+) -> None:
+    quantize(trained_lm.model, kind, CPU)
+    trained_lm.quantization = kind
+    rows = encode(trained_lm, Frame(), eight)
+    before = mean_loss(trained_lm, rows)
+    plan = Plan(
+        learning_rate=delta.start_rate(trained_lm), examples=8 * 80, batch_size=8, evaluations=1
+    )
+    job = Job(
+        lm=trained_lm, objective=SFT(), frame=Frame(), train=eight, dev=eight,
+        metric=ExactMatch(), plan=plan, seed=0, max_new_tokens=4,
+    )  # fmt: skip
+    with delta.attach(trained_lm, 0) as attached:
+        trained = train(job, attached)
+        assert mean_loss(trained_lm, rows) < 0.1 * before
+    assert trained.status == "ok"
+    assert trained.dev_score == 1.0
+
+
 def test_lora_cannot_be_merged_into_it(kind: Quantization) -> None:
     with LoRA().attach(quantized("llama", kind), 0) as attached:
         assert attached.merge() is False
@@ -202,3 +230,18 @@ def test_the_command_line_is_silent_about_torchaos_kernels() -> None:
 def test_a_quantized_base_does_not_give_plain_weights() -> None:
     assert ComputeSection().gives == {"plain_weights"}
     assert ComputeSection(quantization="int8").gives == frozenset()
+
+
+def test_full_and_last_layers_are_rows_with_their_reason() -> None:
+    written = {
+        "task": "t",
+        "data": {"train": "a.jsonl", "test": "b.jsonl"},
+        "ladder": ["lora", "dora", "full", "last_layers", "layer_norm"],
+    }
+    gives = frozenset({"pairs"})
+    plain = Spec.model_validate(written).candidates(gives)
+    assert {c.name: c.reason for c in plain if c.reason} == {}
+    eight_bits = Spec.model_validate({**written, "compute": {"quantization": "int8"}})
+    reasons = {c.name: c.reason for c in eight_bits.candidates(gives) if c.reason}
+    said = "needs a base that is not quantized (leave compute.quantization out)"
+    assert reasons == {"full": said, "last_layers": said}
