@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from savile.report import reading
 from savile.report.reading import MISSING, Board, Row
@@ -24,80 +25,16 @@ class Column:
 
 
 def columns_of(board: Board) -> list[Column]:
-    """Return the columns about which some row knows something; the score always."""
-    return [c for c in _columns(board) if c.key == "score" or _known(board, c.key)]
-
-
-def _known(board: Board, key: str) -> bool:
-    return any(row[key] is not None for row in board.rows)
-
-
-def _columns(board: Board) -> list[Column]:
+    """Return the score's column, and those about which some row knows something."""
     top = reading.top_of(board.rows)
-    return [
-        Column(
-            head=f"{board.metric} [95 %]",
-            show=lambda row: reading.between(row, top),
-            key="score",
-            meaning="Score on the test rows, mean over seeds; in brackets its 95 % interval.",
-        ),
-        _field(
-            "labels",
-            "labels_used",
-            reading.count,
-            "Labeled examples it learned from, chose its settings by, or shows in its prompt.",
-        ),
-        Column(
-            head="trainable",
-            show=_trainable,
-            key="trainable_parameters",
-            meaning="Parameters that training changed, and their share of the base's.",
-        ),
-        Column(
-            head="search + train",
-            show=_training,
-            key="train_seconds",
-            meaning="Time to search a learning rate and to train one seed.",
-        ),
-        _field(
-            "request, median",
-            "latency_p50_seconds",
-            reading.seconds,
-            "Time of one request asked alone: half of them take less (p50).",
-        ),
-        _field(
-            "request, 95 %",
-            "latency_p95_seconds",
-            reading.seconds,
-            "Time within which 95 of 100 such requests are answered (p95).",
-        ),
-        _field(
-            "prompt tokens",
-            "prompt_tokens",
-            reading.count,
-            "Mean length of a prompt, virtual tokens included.",
-        ),
-        _field(
-            "peak memory",
-            "peak_bytes",
-            reading.size,
-            "Highest memory of the device, or of the process without one, the base included.",
-        ),
-        _field(
-            "artifact",
-            "artifact_bytes",
-            reading.size,
-            "What there is to keep beside the base: trained weights, or the prompt.",
-        ),
-        _field(
-            "unreadable answers",
-            "unparseable",
-            reading.share,
-            "Answers in which none could be found; they count as wrong.",
-        ),
-        _field("$ once", "usd_once", reading.usd, "Labels, search and training, once."),
-        _field("$ per 1,000", "usd_per_1000", reading.usd, "A thousand requests."),
-    ]
+    score = Column(
+        head=f"{board.metric} [95 %]",
+        show=lambda row: reading.between(row, top),
+        key="score",
+        meaning="Score on the test rows, mean over seeds; in brackets its 95 % interval.",
+    )
+    known = [column for column in COLUMNS if any(row[column.key] is not None for row in board.rows)]
+    return [score, *known]
 
 
 def _field(head: str, key: str, show: Show, meaning: str) -> Column:
@@ -114,3 +51,64 @@ def _training(row: Row) -> str:
     if row.kind != "tuned":
         return MISSING
     return reading.seconds((row["search_seconds"] or 0.0) + (row["train_seconds"] or 0.0))
+
+
+COLUMNS: Final = (
+    _field(
+        "labels",
+        "labels_used",
+        reading.count,
+        "Labeled examples it learned from, chose its settings by, or shows in its prompt.",
+    ),
+    Column(
+        head="trainable",
+        show=_trainable,
+        key="trainable_parameters",
+        meaning="Parameters that training changed, and their share of the base's.",
+    ),
+    Column(
+        head="search + train",
+        show=_training,
+        key="train_seconds",
+        meaning="Time to search a learning rate and to train one seed.",
+    ),
+    _field(
+        "request, median",
+        "latency_p50_seconds",
+        reading.seconds,
+        "Time of one request asked alone: half of them take less (p50).",
+    ),
+    _field(
+        "request, 95 %",
+        "latency_p95_seconds",
+        reading.seconds,
+        "Time within which 95 of 100 such requests are answered (p95).",
+    ),
+    _field(
+        "prompt tokens",
+        "prompt_tokens",
+        reading.count,
+        "Mean length of a prompt, virtual tokens included.",
+    ),
+    _field(
+        "peak memory",
+        "peak_bytes",
+        reading.size,
+        "Highest memory of the device, or of the process without one, the base included.",
+    ),
+    _field(
+        "artifact",
+        "artifact_bytes",
+        reading.size,
+        "What there is to keep beside the base: trained weights, or the prompt.",
+    ),
+    _field(
+        "unreadable answers",
+        "unparseable",
+        reading.share,
+        "Answers in which none could be found; they count as wrong.",
+    ),
+    _field("$ once", "usd_once", reading.usd, "Labels, search and training, once."),
+    _field("$ per 1,000", "usd_per_1000", reading.usd, "A thousand requests."),
+)
+"""What stands beside the score."""
