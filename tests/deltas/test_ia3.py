@@ -32,8 +32,10 @@ def test_keys_values_and_inner_activations_are_rescaled(family: str) -> None:
 @pytest.mark.parametrize("family", TARGETS)
 @pytest.mark.parametrize("merged", [False, True])
 def test_a_map_computes_the_formula(family: str, merged: bool) -> None:
-    lm = tiny.lm(family)
-    x = torch.randn(1, 7, 512, generator=torch.Generator().manual_seed(0))
+    lm, rng = tiny.lm(family), torch.Generator().manual_seed(0)
+    x = torch.randn(1, 7, 512, generator=rng)
+    for bias in lm.sites.biases().values():  # fresh models have zeros
+        bias.normal_(generator=rng)
     with torch.no_grad(), IA3().attach(lm, 0) as attached:
         shake(attached, 0.5)
         named, base = attached.parameters(), {}
