@@ -123,6 +123,10 @@ class BoardRow:
     """Labels and training, once."""
     usd_per_1000: float | None = None
     """A thousand requests."""
+    base: str = ""
+    """What answered."""
+    base_parameters: int = 0
+    """Parameters of the base; 0 where nobody says."""
     remote: bool = False
     """Whether a model behind an API answered."""
     settings: Mapping[str, Any] = field(default_factory=dict)

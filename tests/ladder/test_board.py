@@ -169,7 +169,7 @@ def test_the_tied_are_ranked_by_what_does_not_depend_on_the_clock() -> None:
 def test_a_cost_says_what_was_counted(prices: Prices, counted: str) -> None:
     against = scale(prices)
     row = line_of(story([GOOD, HALF]), against).row
-    assert costs_of([row], against.prices, against.base_parameters) == (
+    assert costs_of([row], against.prices) == (
         counted,
         {"lora": cost_of(row, 1_000)},
     )

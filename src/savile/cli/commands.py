@@ -96,7 +96,7 @@ def run(
                 document = execute(prepared, hear)
             except NothingWorkedError:
                 document = prepared.folder.board() or {}
-    from savile.ladder.run import something_worked
+    from savile.ladder.board import something_worked
 
     page = _write_page(prepared.folder.path, document)
     if as_json:

@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from savile import stats
+from savile.errors import NothingWorkedError, Problem
 from savile.ladder import asking, comparison, costs
 from savile.ladder.baselines import Baseline
 from savile.ladder.costs import Prices
@@ -34,6 +35,7 @@ class Scale:
     metric: Metric
     test: Sequence[Example]
     labels: Sequence[str]
+    base: str = ""
     base_parameters: int
     prices: Prices
     seed: int
@@ -118,6 +120,8 @@ def line_of(story: Story, scale: Scale) -> Line:
         reason="; ".join(filter(None, notes)) or None,
         settings=story.settings,
         compared=against_start,
+        base=scale.base,
+        base_parameters=scale.base_parameters,
         remote=scale.remote,
         **_scores(measured, answers, scale),
         **_learned(story, scale),
@@ -147,6 +151,15 @@ def spent_examples(story: Story) -> int:
     finals = [t.result.get("examples", 0) for t in story.trials]
     searched = sum(int(r.get("examples", 0)) for r in story.searched)
     return searched + max(map(int, finals), default=0)
+
+
+def something_worked(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the board document; raises NothingWorkedError when no technique has a score."""
+    techniques = [row for row in document["board"] if row["kind"] != "baseline"]
+    if not any(row["status"] == "ok" for row in techniques):
+        problems = [Problem(where=r["technique"], what=r["reason"] or "") for r in techniques]
+        raise NothingWorkedError(problems)
+    return document
 
 
 def ordered(rows: Sequence[BoardRow]) -> list[BoardRow]:

@@ -7,7 +7,7 @@ usd_per_1000 = mean over requests of the USD the endpoint takes x 1000       beh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final
@@ -70,16 +70,18 @@ def of_remote(prices: Prices, labels: int, answers: Sequence[Prediction]) -> dic
     return {"usd_once": labels * (prices.label or 0.0), "usd_per_1000": fmean(paid) * 1000}
 
 
-def costs_of(rows: Sequence[BoardRow], prices: Prices, base_parameters: int) -> Costs:
+def costs_of(rows: Sequence[BoardRow], prices: Prices) -> Costs:
     """Return what ranks the tied, and what it is made of."""
     asked = any(row.remote and row.usd_per_1000 is not None for row in rows)
     counted = COUNTED[prices.label is not None, prices.hour is not None or asked]
-    if not base_parameters and counted == COUNTED[False, False]:
+    measured = [row for row in rows if row.score is not None and row.kind != "baseline"]
+    sized = all(row.base_parameters for row in measured)
+    if not sized and counted == COUNTED[False, False]:
         counted = TOKENS
-    return Costs(counted, _by_name(rows, base_parameters))
+    return Costs(counted, {row.technique: cost_of(row, sized=sized) for row in rows})
 
 
-def cost_of(row: BoardRow, base_parameters: int) -> float:
+def cost_of(row: BoardRow, *, sized: bool = True) -> float:
     """Return USD once and for 1,000 requests where there are prices, else FLOPs, else tokens.
 
     FLOPs (2 per parameter and token) and not seconds, so that the same run says the same again.
@@ -87,9 +89,5 @@ def cost_of(row: BoardRow, base_parameters: int) -> float:
     if row.usd_once is not None:
         return row.usd_once + (row.usd_per_1000 or 0.0)
     tokens = (row.prompt_tokens or 0.0) + (row.completion_tokens or 0.0)
-    per_token = 2 * base_parameters if base_parameters else 1
+    per_token = 2 * row.base_parameters if sized else 1
     return row.train_flops + 1000 * per_token * tokens
-
-
-def _by_name(rows: Sequence[BoardRow], base_parameters: int) -> Mapping[str, float]:
-    return {row.technique: cost_of(row, base_parameters) for row in rows}

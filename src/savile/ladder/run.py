@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from savile import store
-from savile.errors import NothingWorkedError, Problem
 from savile.ladder import asking, board, progress, space
 from savile.ladder.baselines import baselines
 from savile.ladder.bases import base_of, name_of, paid_by
-from savile.ladder.bench import bench_of
+from savile.ladder.bench import Bench, bench_of
 from savile.ladder.budget import make_plan
 from savile.ladder.clock import Clock
 from savile.ladder.costs import costs_of, prices_of
@@ -27,6 +26,7 @@ from savile.ladder.plan import Cell, from_json, to_json
 from savile.ladder.prepare import Choice, Prepared, prepare
 from savile.ladder.progress import PASSES_TRAINED_ROW, Phase
 from savile.ladder.search import Found, search
+from savile.ladder.teacher import against_teacher, teaching_of
 from savile.ladder.trial import Attempt, Outcome, run_trial
 from savile.ladder.verdict import verdict
 from savile.spec import Candidate, Spec
@@ -61,22 +61,13 @@ def execute(prepared: Prepared, on_progress: progress.Listener = progress.ignore
     """Do what is still to do in a prepared folder and return the board document."""
     folder = prepared.folder
     if folder.path.is_dir() and (finished := folder.board()) is not None:
-        return something_worked(finished)
+        return board.something_worked(finished)
     folder.refuse_strangers()
     with store.run_lock(folder.path):
         folder.begin(prepared.identity, prepared.facts, prepared.spec.resolved())
         folder.list_rejected([row._asdict() for row in prepared.dataset.rejected])
         document = folder.finish(_Run(prepared, on_progress).result())
-    return something_worked(document)
-
-
-def something_worked(document: Board) -> Board:
-    """Return the board document; raises NothingWorkedError when no technique has a score."""
-    techniques = [row for row in document["board"] if row["kind"] != "baseline"]
-    if not any(row["status"] == "ok" for row in techniques):
-        problems = [Problem(where=r["technique"], what=r["reason"] or "") for r in techniques]
-        raise NothingWorkedError(problems)
-    return document
+    return board.something_worked(document)
 
 
 class _Run:
@@ -91,6 +82,8 @@ class _Run:
         self.work.say("load", name_of(self.spec.base))
         with self.clock.of("load"):
             self.bench = bench_of(self.spec, prepared.dataset, base_of(self.spec, self.folder))
+            self.teaching = teaching_of(self.spec, self.bench)
+            self.bench = replace(self.bench, teaching=self.teaching)
         self.folder.same_device(self.bench.base.device)
         self.cells = self._plan()
         space.check(self.folder, self.cells, prepared.candidates, self.bench, self._n_test)
@@ -100,6 +93,10 @@ class _Run:
         """Do everything that is still to do; return the board document."""
         candidates = {candidate.name: candidate for candidate in self.prepared.candidates}
         stories = [self._trained(cell, candidates[cell.technique]) for cell in self.cells]
+        if self.spec.teacher is not None:
+            teacher = self.spec.teacher.candidate
+            cell = Cell(technique=teacher.name, kind="prompt", seeds=1)
+            stories.append(self._trained(cell, teacher))
         test = self._open_test()
         return self._document([self._measured(story, test) for story in stories], test)
 
@@ -128,7 +125,7 @@ class _Run:
     # ── training ─────────────────────────────────────────────────────────────────────────────
 
     def _trained(self, cell: Cell, candidate: Candidate) -> board.Story:
-        story = board.Story(cell=cell, settings=settings_of(candidate))
+        story = board.Story(cell=cell, settings=candidate.settings)
         if cell.reason is not None:
             return story
         found = Found(learning_rate=None)
@@ -179,7 +176,8 @@ class _Run:
         passes = examples * PASSES_TRAINED_ROW + len(self.bench.dev)
         label = self._label(candidate.name, index)
         phase: Phase = "train" if examples else "predict"
-        return self._unit(phase, unit, label, passes, lambda: run_trial(self.bench, attempt))
+        bench = self._bench_of(candidate.name)
+        return self._unit(phase, unit, label, passes, lambda: run_trial(bench, attempt))
 
     # ── the sealed test ──────────────────────────────────────────────────────────────────────
 
@@ -208,7 +206,15 @@ class _Run:
         return replace(story, measured=units)
 
     def _measuring(self, test: Sequence[Example], trial: Unit) -> Callable[[], Outcome]:
-        return lambda: measure(self.bench, test, trial, self.work.at)
+        bench = self._bench_of(trial.result["technique"])
+        return lambda: measure(bench, test, trial, self.work.at)
+
+    def _bench_of(self, technique: str) -> Bench:
+        """Return the bench a technique stands on: the teacher has a base of its own."""
+        teacher = self.spec.teacher
+        if self.teaching is None or teacher is None or technique != teacher.candidate.name:
+            return self.bench
+        return replace(self.bench, base=self.teaching.base)
 
     # ── board ────────────────────────────────────────────────────────────────────────────────
 
@@ -220,10 +226,13 @@ class _Run:
                 board.line_of_baseline(one, len(dataset.train), scale)
                 for one in baselines(dataset.train, test, closed=bool(scale.labels))
             ),
-            *(board.line_of(story, scale) for story in stories),
+            *(board.line_of(story, self._scale(test, story.cell.technique)) for story in stories),
         ]
+        if (teacher := spec.teacher) is not None:
+            name, metric = teacher.candidate.name, self.bench.metric
+            lines = against_teacher(lines, name, teacher.margin, metric, spec.seed)
         compared = [line.measured for line in lines if line.measured is not None]
-        costs = costs_of([line.row for line in lines], scale.prices, scale.base_parameters)
+        costs = costs_of([line.row for line in lines], scale.prices)
         said = verdict(
             compared,
             self.bench.metric,
@@ -260,13 +269,14 @@ class _Run:
             "versions": dict(self.prepared.identity["versions"]),
         }
 
-    def _scale(self, test: Sequence[Example]) -> board.Scale:
-        spec, base = self.spec, self.bench.base
+    def _scale(self, test: Sequence[Example], technique: str = "") -> board.Scale:
+        spec, base = self.spec, self._bench_of(technique).base
         timed = spec.budget.seconds is not None
         return board.Scale(
             metric=self.bench.metric,
             test=test,
             labels=self.bench.frame.labels,
+            base=base.name,
             base_parameters=base.n_parameters,
             prices=prices_of(spec, base.device),
             seed=spec.seed,
@@ -304,8 +314,3 @@ class _Run:
 
     def _label(self, technique: str, index: int) -> str:
         return technique if self.spec.seeds == 1 else f"{technique}, seed {index}"
-
-
-def settings_of(candidate: Candidate) -> dict[str, Any]:
-    """Return the settings of every part, as the board shows them."""
-    return {name: dict(settings) for name, settings in candidate.every_setting}

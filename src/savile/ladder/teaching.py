@@ -79,9 +79,8 @@ class Teaching:
             tree = build([Paths(prompt, [rows[n].completion]) for prompt, n in both])
             found = lm.logits(tree, tree.targets.source).log_softmax(-1).half().cpu()
             sizes = [len(rows[n].completion) for n in pack]
-            self.odds.update(
-                {keys[n]: part.clone() for n, part in zip(pack, torch.split(found, sizes), strict=True)}
-            )
+            for n, part in zip(pack, torch.split(found, sizes), strict=True):
+                self.odds[keys[n]] = part.clone()
         return [self.odds[key].float() for key in keys]
 
 

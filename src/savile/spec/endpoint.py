@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, final
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from savile.spec.section import Count, Section, Text, Usd
 from savile.spec.settings import REAL, WHOLE
@@ -143,3 +144,17 @@ class EndpointSection(Section):
     def name(self) -> str:
         """What the board calls it."""
         return f"{self.model} at {urlsplit(self.endpoint).netloc}"
+
+
+NAMED, REACHED = "<name>", "<endpoint>"
+"""The two ways to write a base, as pydantic's error paths name them."""
+
+
+def _kind_of_base(value: Any) -> str:
+    return REACHED if isinstance(value, (Mapping, EndpointSection)) else NAMED
+
+
+Base = Annotated[
+    Annotated[Text, Tag(NAMED)] | Annotated[EndpointSection, Tag(REACHED)],
+    Discriminator(_kind_of_base),
+]

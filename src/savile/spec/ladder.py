@@ -79,6 +79,11 @@ class Candidate:
         objectives = (_filled("objectives", part) for part in self.objectives)
         return (*self.with_defaults, *deltas, *objectives)
 
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The settings of every part by its name, as the board shows them."""
+        return dict(self.every_setting)
+
 
 def _filled(axis: registry.Axis, part: Part) -> Part:
     name, settings = part

@@ -14,8 +14,9 @@ from savile.errors import Problem, UsageError
 from savile.spec import document as yaml
 from savile.spec import ladder as grammar
 from savile.spec.document import Document
+from savile.spec.endpoint import NAMED, REACHED
 from savile.spec.faults import Fault, Loc, clipped, from_pydantic, nearest, one_of, unknown_key
-from savile.spec.model import NAMED, REACHED, Spec
+from savile.spec.model import Spec
 from savile.spec.settings import check
 
 

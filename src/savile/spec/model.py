@@ -11,28 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, final
 
-from pydantic import (
-    BeforeValidator,
-    Discriminator,
-    Field,
-    PrivateAttr,
-    Tag,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from savile.errors import Problem, UsageError
 from savile.prompts.base import DEFAULT_MARKER
 from savile.spec import ladder as grammar
-from savile.spec.endpoint import EndpointSection
+from savile.spec.endpoint import Base
 from savile.spec.section import Count, Section, Text, Usd
 from savile.spec.settings import REAL, WHOLE
+from savile.spec.teacher import TeacherSection
 
 Share = Annotated[float, Field(ge=0.0, le=1.0), REAL]
 Letter = Annotated[str, Field(min_length=1, max_length=1)]
 WEIGHTS = frozenset({"weights"})
 """What a base gives whose files are on this machine or fetched to it."""
-NAMED, REACHED = "<name>", "<endpoint>"
-"""The two ways to write a base, as pydantic's error paths name them."""
 
 
 def _labels(value: Any) -> Any:
@@ -205,16 +197,6 @@ class ComputeSection(Section):
         return frozenset() if self.quantization else frozenset({"plain_weights"})
 
 
-def _kind_of_base(value: Any) -> str:
-    return REACHED if isinstance(value, (Mapping, EndpointSection)) else NAMED
-
-
-Base = Annotated[
-    Annotated[Text, Tag(NAMED)] | Annotated[EndpointSection, Tag(REACHED)],
-    Discriminator(_kind_of_base),
-]
-
-
 @final
 class Spec(Section):
     """One business case: data, base model, metric, budget and the techniques to compare."""
@@ -226,6 +208,8 @@ class Spec(Section):
     base: Base = "embedded"
     """Base model: `embedded`, `embedded-large`, a folder, a Hugging Face id, or a model behind an
     API: `{endpoint: URL, model: NAME}`."""
+    teacher: TeacherSection | None = None
+    """A larger or better model to learn from (`distill`) and to be held against."""
     data: DataSection
     """Where the rows are and how to read them."""
     prompt: PromptSection = PromptSection()
@@ -293,6 +277,7 @@ class Spec(Section):
                 [Problem(where=_dotted(f.loc), what=f.what, fix=f.fix) for f in faults]
             )
         gives |= self.compute.gives
+        gives |= {"teacher"} if self.teacher else frozenset()
         gives |= WEIGHTS if isinstance(self.base, str) else frozenset()
         return tuple(replace(c, reason=c.reason or grammar.reason(c.needs, gives)) for c in found)
 
