@@ -24,7 +24,8 @@ import machine
 from savile import data, spec
 from savile.deltas.base import Delta
 from savile.job import Job, Plan
-from savile.ladder.bench import Bench, bench_of, load_base
+from savile.ladder.bases import open_base
+from savile.ladder.bench import Bench, bench_of
 from savile.objectives.sft import SFT
 from savile.predict import answer_limit
 from savile.technique import build
@@ -74,7 +75,7 @@ def sweep(options: argparse.Namespace) -> Iterator[Record]:
     ladder = f"ladder=[{', '.join(options.techniques)}]"
     task = spec.load(path, [ladder, f"base={options.base}"])
     rows = data.load(task)
-    bench = bench_of(task, rows, load_base(task.base, task.folder, task.compute))
+    bench = bench_of(task, rows, open_base(task.base, task.folder, task.compute))
     yield machine.line()
     yield {
         "kind": "setup",
@@ -117,7 +118,7 @@ def once(bench: Bench, delta: Delta, rate: float, seed: int, steps: int) -> Reco
             metric=bench.metric,
             plan=plan,
             seed=bench.seed_of(seed, "train"),
-            max_new_tokens=answer_limit(bench.lm, bench.frame, bench.train),
+            max_new_tokens=answer_limit(bench.base, bench.frame, bench.train),
         )
         trained = train(job, attached)
     return {
