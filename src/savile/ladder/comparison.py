@@ -11,7 +11,10 @@
 A falling likelihood of chosen answers (Rafailov et al. 2024, arXiv 2404.12358) and a reward that
 rises while the metric falls (Gao, Schulman, Hilton 2022, arXiv 2210.10760) are said in words.
 
-    interval: mean -+ sqrt(z^2 V_rows + t^2 V_seeds), t with K - 1 degrees of freedom for K seeds
+    interval: mean -+ sqrt(z^2 V_rows + t^2 s^2 / K),  t with K - 1 degrees of freedom for K seeds
+
+The scatter s of the seeds' means holds some noise of the rows again: a little too wide, never too
+narrow.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ from savile.prompts.base import Frame
 from savile.types import Example, Prediction, Preference
 
 TOKENS_PER_TREE: Final = 4096
+WORTH_SAYING: Final = 1.0
+"""Nats an answer by which chosen answers must have fallen before it is said."""
 Rows = dict[str, list[float]]
 """A value for every row, by name."""
 
@@ -142,8 +147,7 @@ def mean_and_half(values: np.ndarray[Any, Any]) -> tuple[float, float]:
     v_rows = float(values.mean(0).var(ddof=1)) / rows if rows > 1 else 0.0
     v_seeds, t = 0.0, 0.0
     if seeds > 1:
-        noise = float(values.var(axis=1, ddof=1).mean()) / rows if rows > 1 else 0.0
-        v_seeds = max(float(values.mean(1).var(ddof=1)) - noise, 0.0) / seeds
+        v_seeds = float(values.mean(1).var(ddof=1)) / seeds
         t = float(distributions.t.isf(0.025, seeds - 1))
     z = float(distributions.norm.isf(0.025))
     return mean, (z**2 * v_rows + t**2 * v_seeds) ** 0.5
@@ -153,7 +157,8 @@ def warnings(found: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Return what the numbers mean where they mean trouble, in words."""
     said = []
     chosen, reward, score = (found.get(k) for k in ("chosen_moved", "reward_moved", "score_moved"))
-    if chosen and chosen["high"] < 0:
+    ranks = found.get("preference_accuracy", {}).get("low", 0.0) > 0.5
+    if chosen and ranks and chosen["high"] < -WORTH_SAYING:
         said.append(
             f"chosen answers became less likely (by {-chosen['value']:.1f} nats): it learned to "
             "avoid, not to prefer; a larger beta or SFT on the chosen answers first helps"

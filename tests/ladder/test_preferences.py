@@ -1,0 +1,162 @@
+"""Techniques trained on preferences and rewards, through the whole ladder, on a tiny base."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from savile import spec as specs
+from savile.chain import judge_state, reward_of
+from savile.deltas.lora import LoRA
+from savile.ladder import run as ladder
+from savile.ladder.comparison import mean_and_half, summary, warnings
+from savile.ladder.folder import JUDGE, START
+from savile.ladder.prepare import without_settings
+from savile.objectives.base import Compared, Encoded, TrainingData, Written
+from savile.objectives.reward import RewardModel
+from tests import small_case, tiny
+from tests.contracts.tree_gate import shake
+
+CHAINS = ("lora+dpo", "lora+kto", "lora+reward+ppo", "lora+sft+grpo")
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[str, Any]], Path]:
+    folder = tmp_path_factory.mktemp("preferences")
+    base = small_case.write_base(folder / "base")
+    items = ", ".join(f"{{{name}: {{lora: {{learning_rate: 0.02}}}}}}" for name in CHAINS)
+    task = small_case.write_case(folder / "case", base, ladder=f"[{items}, lora+orpo+reward]")
+    text = task.read_text(encoding="utf-8")
+    judged = [
+        {"prompt": f"{verb} {noun}", "chosen": "yes" if noun[0] <= "k" else "no",
+         "rejected": "no" if noun[0] <= "k" else "yes"}
+        for verb in small_case.VERBS for noun in small_case.NOUNS
+    ]  # fmt: skip
+    lines = "".join(json.dumps(row) + "\n" for row in judged)
+    (task.parent / "judged.jsonl").write_text(lines, encoding="utf-8")
+    text = text.replace("leak: allow", "leak: allow, preferences: judged.jsonl")
+    task.write_text(text.replace("train_examples: 320", "train_examples: 96"), encoding="utf-8")
+    document = ladder.run(specs.load(task), folder / "run")
+    return {row["technique"]: row for row in document["board"]}, folder / "run"
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_row_says_how_its_policy_differs_from_its_start(
+    board: tuple[dict[str, dict[str, Any]], Path], chain: str
+) -> None:
+    (row,) = [row for name, row in board[0].items() if without_settings(name) == chain]
+    assert row["status"] == "ok", row["reason"]
+    compared = row["compared"]
+    assert {"win_rate", "kl", "preference_accuracy", "chosen_moved"} <= set(compared)
+    assert {"reward_moved", "score_moved"} <= set(compared)
+    for values in compared.values():
+        assert values["low"] <= values["value"] <= values["high"]
+        assert values["n"] > 1
+    assert 0 <= compared["win_rate"]["low"] <= compared["win_rate"]["high"] <= 1
+    assert ("reward_accuracy" in compared) is ("reward" in chain)
+    if "reward" in chain:
+        assert compared["length_accuracy"]["n"] == compared["reward_accuracy"]["n"]
+
+
+def test_the_start_and_the_judge_are_kept_beside_the_weights(
+    board: tuple[dict[str, dict[str, Any]], Path],
+) -> None:
+    units = {unit.name: unit for unit in (board[1] / "trials").iterdir()}
+    finals = [unit for name, unit in units.items() if "search" not in name]
+    with_start = [unit for unit in finals if (unit / START).is_file()]
+    with_judge = [unit for unit in finals if (unit / JUDGE).is_file()]
+    assert len(with_start) == len(CHAINS) + 1
+    assert len(with_judge) == 2
+
+
+def test_a_plain_tuning_is_compared_with_nothing(tmp_path: Path) -> None:
+    base = small_case.write_base(tmp_path / "base")
+    task = small_case.write_case(tmp_path / "case", base, ladder="[{lora: {learning_rate: 0.02}}]")
+    document = ladder.run(specs.load(task), tmp_path / "run")
+    (row,) = [row for row in document["board"] if row["kind"] == "tuned"]
+    assert row["compared"] == {}
+
+
+def test_without_preferences_a_row_says_what_it_needs(tmp_path: Path) -> None:
+    base = small_case.write_base(tmp_path / "base")
+    task = small_case.write_case(tmp_path / "case", base, ladder="[zero_shot, lora+dpo]")
+    document = ladder.run(specs.load(task), tmp_path / "run")
+    (row,) = [row for row in document["board"] if row["technique"] == "lora+dpo"]
+    assert row["status"] == "not_run"
+    assert row["reason"].startswith("needs preference pairs")
+
+
+def test_a_judge_that_is_read_back_gives_the_same_rewards() -> None:
+    lm, objective = tiny.lm("llama"), RewardModel()
+    rows = [Encoded([1, 20, 21], []), Encoded([1, 22], [])]
+    written = [Written(0, [50, 4]), Written(1, [51, 52, 4]), Written(0, [])]
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        heads = objective.modules(lm)
+    with LoRA(r=2).attach(lm, 0) as attached:
+        shake(attached)
+        judge, policy = judge_state(attached, heads), attached.state()
+        lm.heads = heads
+        wanted = objective.rewards(lm, rows, written)
+        lm.heads = {}
+        shake(attached, seed=8)
+        moved = attached.state()
+        found = reward_of(objective, attached, judge)(rows)(written)
+        assert found == wanted
+        assert all(torch.equal(moved[k], v) for k, v in attached.state().items())
+        assert not all(torch.equal(moved[k], v) for k, v in policy.items())
+    assert lm.heads == {}
+
+
+def test_rewards_do_not_depend_on_their_neighbors() -> None:
+    lm, objective = tiny.lm("gpt2"), RewardModel()
+    lm.heads = objective.modules(lm)
+    rows = [Encoded([1, *range(20, 20 + n)], []) for n in range(1, 8)]
+    written = [Written(n % 7, [50 + n % 5] * (n % 4 + 1)) for n in range(20)]
+    together = objective.rewards(lm, rows, written)
+    alone = [objective.rewards(lm, rows, [one])[0] for one in written]
+    assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_reward_model_learns_what_is_preferred() -> None:
+    lm, objective = tiny.lm("llama"), RewardModel()
+    pairs = [Compared([1, 20 + n], [50, 4], [51, 4]) for n in range(12)]
+    data = TrainingData(preferences=pairs, batch_size=12, tokens_per_tree=4096)
+    lm.heads = objective.modules(lm)
+    items = objective.items(lm, data)
+    parameters = list(lm.heads["reward"].parameters())
+    for p in parameters:
+        p.requires_grad_()
+    optimizer = torch.optim.AdamW(parameters, lr=0.05)
+    before = objective.judge(lm, data, items)[1]
+    for _ in range(30):
+        optimizer.zero_grad()
+        (batch,) = objective.trees(items, 4096)
+        objective.loss(lm, batch)[0].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    accuracy, after = objective.judge(lm, data, items)
+    assert accuracy == 1.0
+    assert after < 0.2 * before
+
+
+def test_the_interval_covers_rows_and_seeds() -> None:
+    rng, hits, worlds = np.random.default_rng(0), 0, 400
+    for _ in range(worlds):
+        seeds = rng.normal(0, 0.2, size=(3, 1))
+        mean, half = mean_and_half(seeds + rng.normal(0.5, 1.0, size=(3, 60)))
+        hits += abs(mean - 0.5) <= half
+    assert hits / worlds >= 0.93
+
+
+def test_trouble_is_said_in_words() -> None:
+    ranked = {"chosen_moved": [-2.0, -1.5, -2.5, -2.2], "preference_accuracy": [1.0] * 4}
+    assert "chosen answers became less likely (by 2.0 nats" in warnings(summary([ranked]))[0]
+    unranked = {**ranked, "preference_accuracy": [1.0, 0.0, 1.0, 0.0]}
+    assert warnings(summary([unranked])) == []
+    gamed = summary([{"reward_moved": [1.0, 1.1, 0.9], "score_moved": [-0.2, -0.3, -0.25]}])
+    assert "games the reward" in warnings(gamed)[0]
+    fine = summary([{"reward_moved": [1.0, 1.1, 0.9], "score_moved": [0.2, 0.3, 0.25]}])
+    assert warnings(fine) == []
