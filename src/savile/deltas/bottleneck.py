@@ -8,7 +8,7 @@
 
 Source: Houlsby, Giurgiu, Jastrzebski, Morrone, de Laroussilhe, Gesmundo, Attariyan, Gelly 2019,
 arXiv 1902.00751, section 2.1 (`double_seq_bn`); Pfeiffer, Kamath, Rücklé, Cho, Gurevych 2020, arXiv
-2005.00247, section 3 (`seq_bn`); He, Zhou, Ma, Berg-Kirkpatrick, Neubig 2021, arXiv 2110.04366,
+2005.00247 (`seq_bn`); He, Zhou, Ma, Berg-Kirkpatrick, Neubig 2021, arXiv 2110.04366,
 table 1 (`par_bn`). Names and settings are those of AdapterHub's library.
 
 Differs from the papers: U, b and c start at zero as in He et al., so training starts exactly from
