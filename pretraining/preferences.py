@@ -42,9 +42,9 @@ ladder:
 seed: 0
 """
 # how often a draft has the brand's words
-GREETING, ACKNOWLEDGEMENT, ACTION, GOODBYE, SIGN = 0.65, 0.25, 0.55, 0.25, 0.65
+GREETING, ACKNOWLEDGEMENT, ACTION, GOODBYE, SIGN = 0.65, 0.15, 0.55, 0.15, 0.65
 PLAIN = [TONES["formal"], TONES["polite"], TONES["warm"]]
-PLAIN_SHARES = [0.7, 0.2, 0.1]
+PLAIN_SHARES = [0.8, 0.1, 0.1]
 PLAIN_SIGN = "help desk"
 # errors of a draft
 WRONG_NAME, CUSTOMERS_WORD, WRONG_DEPARTMENT, WRONG_ACTION = 0.06, 0.06, 0.06, 0.06
