@@ -17,7 +17,8 @@ from savile.deltas.base import Attached
 from savile.ladder.bench import Bench
 from savile.ladder.comparison import of_judge, on_test
 from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS, Unit
-from savile.ladder.trial import Outcome, answers_of, does_not_fit, frame_from_json, guarded
+from savile.ladder.trial import Outcome, answers_of, does_not_fit, guarded
+from savile.ladder.written import frame_from_json
 from savile.lm.base import Base
 from savile.lm.local import Local
 from savile.meter import Meter

@@ -21,7 +21,8 @@ from savile.errors import EnvironmentProblem, Problem
 from savile.ladder.bench import Bench
 from savile.ladder.folder import RunFolder, unit_id
 from savile.ladder.plan import Cell
-from savile.ladder.trial import Outcome, frame_json, guarded
+from savile.ladder.trial import Outcome, guarded
+from savile.ladder.written import frame_json
 from savile.prompts.base import Frame
 from savile.spec import Candidate
 from savile.technique import Technique, build

@@ -6,9 +6,10 @@ been picked: Holm's correction runs over all pairs. (Over the K - 1 pairs with t
 to 17 % of worlds without any difference had a "significantly worse" row; see `bench/coverage.py`.)
 The tie set is every row that is not significantly worse: those that may be just as good, of which
 the cheapest is recommended; those with a far lower score whose seeds scatter too much to tell; and
-those of one seed, of which nothing can be told. The best row's interval counts that it was picked.
+those of one seed, of which nothing can be told. The best row's interval counts that it was picked
+among the rows that might be the best (`stats/limits.py`).
 
-Source: Holm 1979; exact McNemar and the paired bootstrap in `stats.py`.
+Source: Holm 1979; exact McNemar and the paired bootstrap in `stats/comparison.py`.
 Cost: one resampling for all pairs; a comparison is then a subtraction of two vectors.
 """
 
@@ -32,9 +33,9 @@ from savile.stats import (
     holm,
     limits,
     limits_of_picked,
+    noise_of_difference,
     resample,
     rows_needed,
-    spread,
 )
 
 ENOUGH_ROWS = 30
@@ -65,7 +66,7 @@ class Standing:
     metric: Metric
     best: Resampled
     interval: Interval
-    """Of the best technique, wider below because it was picked as the best of `candidates`."""
+    """Of the best technique, wider below when others of the `candidates` might be the best."""
     candidates: int
     """Rows that might have been picked."""
     pairs: tuple[Pair, ...]
@@ -139,7 +140,8 @@ def stand(
     """
     every = sorted(resample(measured, metric, seed, replicates), key=lambda r: -r.score)
     techniques = [r for r in every if r.measured.kind != "baseline"]
-    best, candidates = (techniques or every)[0], len(techniques or every)
+    candidates = techniques or every
+    best = candidates[0]
     both = list(combinations(every, 2))
     found = [difference(a, b) for a, b in both]
     luck = [a.measured.one_seed or b.measured.one_seed for a, b in both]
@@ -156,7 +158,7 @@ def stand(
         metric=metric,
         best=best,
         interval=limits_of_picked(best, candidates),
-        candidates=candidates,
+        candidates=len(candidates),
         pairs=tuple(pairs),
         undecided=sum(p >= ALPHA and not one for p, one in zip(adjusted, luck, strict=True)),
     )
@@ -172,11 +174,11 @@ def more_rows(standing: Standing) -> int | None:
     if not standing.tied or standing.tied[0].one_seed:
         return None
     rival = standing.tied[0]
-    noise = spread(standing.best, rival.other)
+    noise = noise_of_difference(standing.best, rival.other)
     needed = rows_needed(
         rival.comparison.difference,
-        noise.rows * standing.best.n,
-        noise.seeds,
+        noise.rows.variance * standing.best.n,
+        noise.seed_variance,
         ALPHA / max(1, standing.undecided),
     )
     if needed is None or needed - standing.best.n > TOO_MANY_ROWS:

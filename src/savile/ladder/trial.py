@@ -6,16 +6,14 @@ with a status and a reason, and the others go on; a bug is not caught.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors.torch
 import torch
 
-from savile import store
 from savile.chain import train_chain
 from savile.deltas.base import Attached
 from savile.errors import InterruptedRun, SavileError, UnusableBase
@@ -26,6 +24,7 @@ from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS
 from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIONS
 from savile.ladder.progress import PASSES_TRAINED_ROW
 from savile.ladder.rewards import by_metric
+from savile.ladder.written import candidate_json, frame_json
 from savile.lm.base import Base
 from savile.meter import Meter
 from savile.objectives.base import Objective
@@ -34,7 +33,7 @@ from savile.prompts.base import Frame
 from savile.spec import Candidate
 from savile.technique import build
 from savile.train import Progress
-from savile.types import Example, Prediction
+from savile.types import Example, Prediction, Preference
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
@@ -120,26 +119,6 @@ def does_not_fit(base: Base, frame: Frame, examples: Sequence[Example]) -> str |
     return f"prompt and answer need {longest:,} tokens, the model's context is {base.context:,}"
 
 
-def candidate_json(candidate: Candidate) -> dict[str, Any]:
-    """Return a candidate as JSON values."""
-    return {**asdict(candidate), "needs": sorted(candidate.needs)}
-
-
-def frame_json(frame: Frame) -> bytes:
-    """Return the frame as the bytes of frame.json: the whole prompt of a technique."""
-    return store.dump_json(asdict(frame))
-
-
-def frame_from_json(data: bytes) -> Frame:
-    """Return the frame that `frame_json` wrote."""
-    fields = json.loads(data)
-    shown = [
-        Example(**{**e, "references": tuple(e["references"])}) for e in fields["demonstrations"]
-    ]
-    fields |= {"demonstrations": tuple(shown), "labels": tuple(fields["labels"])}
-    return Frame(**fields)
-
-
 def _run(bench: Bench, attempt: Attempt) -> Outcome:
     technique = build(attempt.candidate, bench.frame)
     seed = bench.seed_of(attempt.seed_index, "prompt")
@@ -174,30 +153,10 @@ def _tuned(
     frame: Frame,
     attached: Attached,
 ) -> Outcome:
-    rows = [*bench.train, *bench.dev]
-    if (reason := does_not_fit(bench.base, frame, rows)) is not None:
+    seen = _seen(bench, objectives)
+    if (reason := does_not_fit(bench.base, frame, [*bench.train, *bench.dev, *seen])) is not None:
         return _failed("not_run", reason)
-    plan = Plan(
-        learning_rate=attempt.learning_rate,
-        examples=attempt.examples,
-        batch_size=BATCH_SIZE,
-        evaluations=SEARCH_EVALUATIONS if attempt.search else DEFAULT_EVALUATIONS,
-    )
-    job = Job(
-        lm=bench.lm,
-        objective=objectives[0],
-        frame=frame,
-        train=bench.train,
-        dev=bench.dev,
-        metric=bench.metric,
-        plan=plan,
-        seed=bench.seed_of(attempt.seed_index, "train"),
-        max_new_tokens=answer_limit(bench.base, frame, bench.train),
-        preferences=bench.preferences,
-        dev_preferences=bench.dev_preferences,
-        reward=by_metric(bench.lm, frame, bench.metric),
-        teacher=None if bench.teaching is None else bench.teaching.of(bench.lm),
-    )
+    job = _job(bench, attempt, objectives, frame)
 
     def hear(progress: Progress) -> None:
         attempt.on_passes(progress.examples * PASSES_TRAINED_ROW)
@@ -224,7 +183,7 @@ def _tuned(
     )
     result |= {
         "max_new_tokens": job.max_new_tokens,
-        "labels_used": len(bench.train) + len(bench.dev),
+        "labels_used": _labels(bench, objectives),
         "artifact_bytes": len(weights),
         "trainable_parameters": sum(p.numel() for p in attached.parameters().values()),
     }
@@ -238,6 +197,51 @@ def _tuned(
     if chained.judge:
         files[JUDGE] = safetensors.torch.save(dict(chained.judge))
     return Outcome(result=result, predictions=predictions, files=files)
+
+
+def _job(bench: Bench, attempt: Attempt, objectives: Sequence[Objective], frame: Frame) -> Job:
+    return Job(
+        lm=bench.lm,
+        objective=objectives[0],
+        frame=frame,
+        train=bench.train,
+        dev=bench.dev,
+        metric=bench.metric,
+        plan=Plan(
+            learning_rate=attempt.learning_rate,
+            examples=attempt.examples,
+            batch_size=BATCH_SIZE,
+            evaluations=SEARCH_EVALUATIONS if attempt.search else DEFAULT_EVALUATIONS,
+        ),
+        seed=bench.seed_of(attempt.seed_index, "train"),
+        max_new_tokens=answer_limit(bench.base, frame, bench.train),
+        preferences=bench.preferences,
+        dev_preferences=bench.dev_preferences,
+        reward=by_metric(bench.lm, frame, bench.metric),
+        teacher=None if bench.teaching is None else bench.teaching.of(bench.lm),
+    )
+
+
+def _judged(bench: Bench, objectives: Sequence[Objective]) -> Sequence[Preference]:
+    """Return the preferences that objectives learn from and choose by."""
+    needs = {need for objective in objectives for need in objective.needs}
+    used = needs & {"preferences", "feedback"}
+    return [*bench.preferences, *bench.dev_preferences] if used else ()
+
+
+def _seen(bench: Bench, objectives: Sequence[Objective]) -> list[Example]:
+    """Return preferences as rows, with the longer of their answers."""
+    return [
+        Example(id=p.id, input=p.input, output=max(p.chosen or "", p.rejected or "", key=len))
+        for p in _judged(bench, objectives)
+    ]
+
+
+def _labels(bench: Bench, objectives: Sequence[Objective]) -> int:
+    """Return how many labels objectives learned from, and chose their best state by."""
+    pairs = any("pairs" in objective.needs for objective in objectives)
+    rows = len(bench.train) if pairs else 0
+    return rows + len(bench.dev) + len(_judged(bench, objectives))
 
 
 def _dev_answers(
