@@ -142,7 +142,7 @@ def test_the_interval_of_the_picked_row_covers(seeds: tuple[int, ...], noise: fl
     for task in range(tasks):
         board = resample(worlds(rng, 150, 0.8, seeds, noise), Accuracy(), task, replicates=100)
         best = max(board, key=lambda one: one.score)
-        plain, found = limits(best), limits_of_picked(best, len(seeds))
+        plain, found = limits(best), limits_of_picked(best, board)
         assert found.high == plain.high
         held += found.low <= 0.8 <= found.high
         naive += plain.low <= 0.8 <= plain.high
@@ -173,7 +173,7 @@ def test_identical_answers_are_no_difference(seeds: tuple[int, int]) -> None:
 def test_a_sweep_without_any_variance_is_significant() -> None:
     a, b = right("a", *[np.ones(50)] * 3), right("b", *[np.zeros(50)] * 2)
     found = compare(a, b, Accuracy())
-    assert found.p < 1e-6
+    assert found.p < 1e-3
     assert found.high <= 1.0
 
 

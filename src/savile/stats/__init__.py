@@ -1,0 +1,32 @@
+"""How sure a score and a difference are: intervals, paired comparisons, sample sizes."""
+
+from savile.stats.comparison import (
+    Comparison,
+    difference,
+    difference_of_these,
+    holm,
+    mcnemar,
+    rows_needed,
+)
+from savile.stats.limits import Interval, interval, limits, limits_of_picked
+from savile.stats.noise import ALPHA, noise_of_difference
+from savile.stats.resample import REPLICATES, Measured, Resampled, resample
+
+__all__ = [
+    "ALPHA",
+    "REPLICATES",
+    "Comparison",
+    "Interval",
+    "Measured",
+    "Resampled",
+    "difference",
+    "difference_of_these",
+    "holm",
+    "interval",
+    "limits",
+    "limits_of_picked",
+    "mcnemar",
+    "noise_of_difference",
+    "resample",
+    "rows_needed",
+]
