@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from savile.deltas.base import Delta
 from savile.deltas.full import Full
+from savile.deltas.last_layers import LastLayers
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
 from savile.joined import Joined, joined
@@ -48,6 +50,20 @@ def test_state_disabled_and_detach(members: tuple[LoRA, Full]) -> None:
         attached.load(kept)
         assert torch.equal(scores(lm), own)
     assert torch.equal(scores(lm), base)
+
+
+@pytest.mark.parametrize("other", [Full(), LastLayers(n=1)])
+def test_merging_beside_trained_weights_gives_the_base_back(other: Delta) -> None:
+    lm = tiny.lm("llama")
+    delta = joined([LoRA(r=2), other])
+    assert delta is not None
+    before = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
+    with delta.attach(lm, 0) as attached:
+        shake(attached)
+        own = scores(lm)
+        assert attached.merge()
+        torch.testing.assert_close(scores(lm), own, rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(before[k], v) for k, v in lm.model.state_dict().items())
 
 
 def test_each_member_keeps_its_learning_rate() -> None:

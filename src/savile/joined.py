@@ -21,10 +21,14 @@ from savile.lm.model import LM
 
 
 def joined(deltas: Sequence[Delta]) -> Delta | None:
-    """Return one delta that stands for all of them; None for none."""
+    """Return one delta that stands for all of them; None for none.
+
+    What trains the base's own weights attaches first and detaches last: what others keep of the
+    weights is then gone before the weights come back.
+    """
     if len(deltas) < 2:
         return deltas[0] if deltas else None
-    return Joined(members=tuple(deltas))
+    return Joined(members=tuple(sorted(deltas, key=lambda d: "weights" not in d.occupies)))
 
 
 @dataclass(frozen=True, kw_only=True)
