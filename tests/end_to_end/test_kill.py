@@ -60,7 +60,7 @@ def wait_for_units(process: subprocess.Popen[bytes], folder: Path, units: int) -
 
 def test_killed_and_interrupted_and_still_the_same_board(source: Path, tmp_path: Path) -> None:
     task = small_case.write_case(tmp_path / "case", small_case.write_base(tmp_path / "base"))
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
     ladder.run(specs.load(task), whole)
     rng = random.Random(7)
     for number in STOPS:
