@@ -40,7 +40,7 @@ class PTuning(Delta):
 
     starts_as_base: ClassVar[bool] = False
     occupies: ClassVar[tuple[str, ...]] = ("virtual tokens",)
-    rates_at_4096: ClassVar[dict[str, float]] = {"LSTM": 2e-4, "MLP": 1.6e-3}
+    rates_at_4096: ClassVar[dict[str, float]] = {"LSTM": 2e-4, "MLP": 4e-4}
     """Default learning rates at a width of 4,096; smaller models want larger ones in proportion
     (measured: docs/log.md)."""
 
@@ -53,7 +53,7 @@ class PTuning(Delta):
     encoder_num_layers: Annotated[int, Ge(1), Le(16)] = 2
     """Layers of the LSTM; the MLP always has three linear maps."""
     learning_rate: Annotated[float, Gt(0), Le(10)] | None = None
-    """Peak learning rate; None searches around 2e-4 (MLP 1.6e-3) * 4096 / width."""
+    """Peak learning rate; None searches around 2e-4 (MLP 4e-4) * 4096 / width."""
 
     def default_rate(self, lm: LM) -> float:
         """Return the encoder's usual rate at width 4,096, in inverse proportion elsewhere."""
