@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from savile.deltas.p_tuning import PTuning
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
@@ -15,6 +14,7 @@ from transformers import (
 )
 
 from savile.deltas.base import Delta
+from savile.deltas.p_tuning import PTuning
 from savile.deltas.prompt_tuning import PromptTuning
 from savile.errors import EnvironmentProblem, UsageError
 from savile.export.soft_prompt import export

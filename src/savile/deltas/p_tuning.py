@@ -4,16 +4,17 @@
     LSTM:  f(E) = W2 relu(W1 [h_forward; h_backward])      h: a bidirectional LSTM over E
     MLP:   f(E) = W3 relu(W2 relu(W1 E))
 
-Source: Liu, Zheng, Du, Ding, Qian, Yang, Tang 2021, arXiv 2103.10385, section 3.2 (equations 3
-and 4); the layers and their names are those of PEFT's PromptEncoder.
+Source: Liu, Zheng, Du, Ding, Qian, Yang, Tang 2021, arXiv 2103.10385: version 1, section 3.2, for
+the LSTM; version 2 of 2023 also for the MLP. The layers and their names are those of PEFT's
+PromptEncoder.
 
 Differs from the paper: all virtual tokens stand before the input (the paper also puts them between
 its parts), and there is no dropout, because a root that sequences share has one value. The encoder
 computes once in every forward pass; it is kept to resume and dropped from PEFT's files.
 
 Cost: n * D trainable parameters and the encoder's, with hidden width H = D and two LSTM layers
-about 46 * D^2 (MLP 3 * D^2); as many multiplications a virtual token and forward pass, none when
-served; n more positions in every sequence (one shared root in a batch).
+about 46 * D^2 (MLP 3 * D^2); as many multiplications a virtual token and forward pass, none once
+exported; n more positions in every sequence (one shared root in a batch).
 """
 
 from __future__ import annotations
