@@ -37,7 +37,8 @@ def open_endpoint(base: EndpointSection, purse: Purse, answers: Path | None) -> 
         EnvironmentProblem: the client is not installed, the key cannot be sent, nothing answers.
     """
     wire: Any = _wire_module().Wire(base, Secret(base.key_env, os.environ))
-    known = wire.models()
+    with wire:
+        known = wire.models()
     near = difflib.get_close_matches(base.model, known, n=3, cutoff=0.4)
     unlisted = bool(known) and base.model not in known
     return Endpoint(

@@ -13,14 +13,15 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, ClassVar, Final, Protocol, final
 
-from savile.errors import EnvironmentProblem, Problem, UnusableBase
+from savile.errors import EnvironmentProblem, Problem, SavileError, UnusableBase
 from savile.lm.base import Answer, Answers, Asked, Base, Chat
 from savile.lm.endpoint import labels, usage
 from savile.lm.endpoint.cache import Cache
-from savile.lm.endpoint.failures import Failure, Refusal
+from savile.lm.endpoint.failures import Failure, Refusal, Stopped
 from savile.lm.endpoint.patience import Patience
 from savile.lm.endpoint.purse import TICK_SECONDS, Purse
 from savile.lm.endpoint.question import Dialect, Question, advice
@@ -43,8 +44,8 @@ class Heard(Protocol):
         """The seconds of the attempt."""
 
 
-class Wire(Protocol):
-    """What sends requests."""
+class Wire(AbstractContextManager["Wire"], Protocol):
+    """What sends requests while its context is open."""
 
     def ask(self, fields: dict[str, Any]) -> Heard:
         """Send one request; raises Failure, Refusal or UnusableBase."""
@@ -106,22 +107,25 @@ class Endpoint(Base):
             rows[key].append(row)
             questions[key] = question
         self._patience.stopping.clear()
-        pool = ThreadPoolExecutor(self.base.concurrency, thread_name_prefix="savile-ask")
-        asking: dict[Future[Reply], str] = {
-            pool.submit(self._reply, key, question): key for key, question in questions.items()
-        }
-        try:
-            while asking:
-                done, _ = wait(asking, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
-                ready = [(asking.pop(future), future.result()) for future in done]
-                yield [
-                    (row, self._answer(questions[key], reply))
-                    for key, reply in ready
-                    for row in rows[key]
-                ]
-        finally:
-            self._patience.stopping.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+        with self._wire:
+            pool = ThreadPoolExecutor(self.base.concurrency, thread_name_prefix="savile-ask")
+            try:
+                asking: dict[Future[Reply], str] = {
+                    pool.submit(self._reply, key, question): key
+                    for key, question in questions.items()
+                }
+                while asking:
+                    done, _ = wait(asking, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+                    ready = [(asking.pop(future), future) for future in done]
+                    yield [
+                        (row, self._answer(questions[key], future.result()))
+                        for key, future in ready
+                        if not isinstance(future.exception(), Stopped)  # another one says why
+                        for row in rows[key]
+                    ]
+            finally:
+                self._patience.stopping.set()
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def tally(self) -> Mapping[str, Any]:
         """Return requests, retries, USD and doubts since the last call."""
@@ -148,29 +152,34 @@ class Endpoint(Base):
         return usage.usd(self.base.price, prompt, question.max_tokens) or 0.0
 
     def _reply(self, key: str, question: Question) -> Reply:
+        """Return the kept answer of a question, or ask; what ends the run ends all asking."""
         kept = self._cache.get(key)
         if kept is not None:
             self._count("cached")
             return kept
+        try:
+            reply = self._asked(question)
+        except SavileError:
+            self._patience.stopping.set()
+            raise
+        self._cache.put(key, reply)
+        return reply
+
+    def _asked(self, question: Question) -> Reply:
         patience, failures = self._patience, 0
         started = patience.clock()
         while True:
             patience.enter()
             fields = self._dialect.spoken(question.fields(self.base))
             try:
-                reply = self._attempt(question, fields)
+                return self._attempt(question, fields)
             except Failure as failure:
                 self._count("retries")
                 patience.after(failure, failures, started)
                 failures += 1
             except Refusal as refusal:
                 if not self._dialect.learns(refusal, list(fields)):
-                    reply = self._refused(question, refusal)
-                    break
-            else:
-                break
-        self._cache.put(key, reply)
-        return reply
+                    return self._refused(question, refusal)
 
     def _attempt(self, question: Question, fields: dict[str, Any]) -> Reply:
         """Send one request with its money set aside."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, final
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self, final
 
 import httpx2
 import openai
@@ -40,25 +41,40 @@ class Heard(NamedTuple):
 
 @final
 class Wire:
-    """A connection to one endpoint; may be used from many threads."""
+    """Connections to one endpoint: a context manager, inside which many threads may ask."""
 
     def __init__(self, base: EndpointSection, secret: Secret) -> None:
-        """Make the client; nothing is sent."""
+        """Remember where to connect; nothing is sent."""
         self.base, self.secret = base, secret
+        self._tls = httpx2.create_ssl_context()
+
+    def __enter__(self) -> Self:
+        base = self.base
         limit = httpx2.Limits(
             max_connections=base.concurrency, max_keepalive_connections=base.concurrency
         )
         connect = min(CONNECT_SECONDS, base.timeout_seconds)
         self._client = openai.OpenAI(
-            api_key=secret.reveal(),
+            api_key=self.secret.reveal(),
             base_url=base.endpoint,
             max_retries=0,
             timeout=httpx2.Timeout(base.timeout_seconds, connect=connect),
             default_headers={"Accept-Encoding": "identity"},
             http_client=openai.DefaultHttpxClient(
-                limits=limit, event_hooks={"request": [self._start], "response": [_limit]}
+                verify=self._tls,
+                limits=limit,
+                event_hooks={"request": [self._start], "response": [_limit]},
             ),
         )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
 
     def models(self) -> list[str]:
         """Return the models the endpoint lists; an empty list where it does not.
