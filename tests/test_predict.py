@@ -9,7 +9,7 @@ import torch
 from savile.deltas.base import Delta
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
-from savile.lm import local
+from savile.lm import generate
 from savile.lm.local import Local
 from savile.lm.model import LM
 from savile.predict import answer_limit, closed, latency, predict, single_requests
@@ -195,9 +195,9 @@ def test_broken_weights_raise_nothing(labels: str) -> None:
 
 def test_what_no_prompt_shares_counts_against_the_tree() -> None:
     alike = [[number, *range(3000)] for number in range(4)]
-    assert [len(rows) for rows in local._packs(alike)] == [1, 1, 1, 1]
+    assert [len(rows) for rows in generate.rows_of_trees(alike)] == [1, 1, 1, 1]
     shared = [[*range(3000), number] for number in range(4)]
-    assert [len(rows) for rows in local._packs(shared)] == [4]
+    assert [len(rows) for rows in generate.rows_of_trees(shared)] == [4]
 
 
 def test_steps_that_no_row_shows_get_room() -> None:

@@ -2,6 +2,8 @@
 
 import contextlib
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from savile.deltas.base import Delta
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
+from savile.lm import generate
 from savile.lm.generate import end_tokens, greedy, sample
 from savile.lm.model import LM
 from savile.lm.tree import Paths, build
@@ -149,3 +152,27 @@ def test_an_ended_sample_keeps_its_end_and_nothing_after() -> None:
     assert ended
     assert all(token not in stops for ids in drawn for token in ids[:-1])
     assert all(len(ids) == 30 for ids in drawn if ids[-1] not in stops)
+
+
+def test_a_sample_ends_with_the_context() -> None:
+    lm = tiny.lm("gpt2")
+    prompts = [[1, *[20] * (lm.context - n)] for n in (1, 3, 30)]
+    drawn = sample(lm, prompts, 20, seeds=[3, 4, 5])
+    assert len(drawn[0]) == 1
+    assert 1 <= len(drawn[1]) <= 3
+    room = [lm.context - len(prompt) for prompt in prompts]
+    assert all(len(ids) <= max(own, 1) for ids, own in zip(drawn, room, strict=True))
+
+
+def test_many_samples_go_into_trees_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, sizes = tiny.lm("llama"), []
+    plain = generate.generate
+
+    def watched(lm: LM, prompts: Sequence[Sequence[int]], *rest: Any) -> list[list[int]]:
+        sizes.append(len(prompts))
+        return plain(lm, prompts, *rest)
+
+    monkeypatch.setattr(generate, "generate", watched)
+    sample(lm, [PROMPTS[n % len(PROMPTS)] for n in range(150)], 2, seeds=range(150))
+    assert sum(sizes) == 150
+    assert max(sizes) <= generate.ROWS_PER_TREE

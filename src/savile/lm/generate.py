@@ -8,7 +8,9 @@ enters a sequence, so the answers equal those of single runs (up to rounding of 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Final
 
 import numpy as np
 import torch
@@ -17,6 +19,12 @@ from torch import Tensor
 from savile.lm.model import LM
 from savile.lm.store import after_prompts
 from savile.lm.tree import Paths, build
+
+TOKENS_PER_TREE: Final = 4096
+"""Own tokens of one tree of prompts: large enough to fill the cores, small enough for the
+cache."""
+ROWS_PER_TREE: Final = 64
+"""Most questions of one tree; generation holds keys and values for all of them."""
 
 Pick = Callable[[Tensor, Sequence[int]], list[int]]
 """Chooses the next token of every running answer from its logits [A, V]; the second argument says
@@ -47,12 +55,14 @@ def sample(
 ) -> list[list[int]]:
     """Return ids drawn after each prompt, with the end token of an answer that ended.
 
-    Every answer draws from a generator of its own, so it does not depend on its neighbors.
+    Every answer draws from a generator of its own, so it does not depend on its neighbors. Prompts
+    go into trees of bounded size.
 
     Args:
         lm: the model, with whatever delta is attached.
         prompts: token ids, at least one each; the same prompt may stand there many times.
-        max_new_tokens: where an answer is cut that has not ended by itself.
+        max_new_tokens: where an answer is cut that has not ended by itself; the end of the context
+            cuts it earlier.
         seeds: one for each prompt.
         temperature: above 0; logits are divided by it.
         top_p: draw from the fewest tokens whose probabilities reach it (nucleus sampling, Holtzman
@@ -60,18 +70,46 @@ def sample(
     """
     draws = [random.Random(seed) for seed in seeds]
 
-    def pick(logits: Tensor, running: Sequence[int]) -> list[int]:
+    def pick(rows: Sequence[int], logits: Tensor, running: Sequence[int]) -> list[int]:
         odds = (logits.double() / temperature).softmax(-1)
         odds, tokens = odds.sort(-1, descending=True)
         before = odds.cumsum(-1) - odds
         odds = odds.masked_fill(before >= top_p, 0.0)
         ends = odds.cumsum(-1)
-        at = torch.tensor([draws[row].random() for row in running], device=odds.device)
+        at = torch.tensor([draws[rows[n]].random() for n in running], device=odds.device)
         place = torch.searchsorted(ends, at[:, None] * ends[:, -1:], right=True)
         chosen = place.clamp(max=odds.shape[-1] - 1)
         return tokens.gather(-1, chosen).squeeze(-1).tolist()
 
-    return generate(lm, prompts, max_new_tokens, pick)
+    room = lm.context - lm.root_tokens
+    answers: list[list[int]] = [[] for _ in prompts]
+    for rows in rows_of_trees(prompts):
+        limits = [min(max_new_tokens, max(room - len(prompts[row]), 1)) for row in rows]
+        for limit in set(limits):
+            some = [row for row, own in zip(rows, limits, strict=True) if own == limit]
+            drawn = generate(lm, [prompts[row] for row in some], limit, partial(pick, some))
+            for row, ids in zip(some, drawn, strict=True):
+                answers[row] = ids
+    return answers
+
+
+def rows_of_trees(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Yield the row numbers of one tree after the other, prompts of like length together; what all
+    share counts once in a tree, so rows count their own tokens."""
+    ids = [list(prompt) for prompt in prompts]
+    ends = (min(ids), max(ids)) if ids else ([], [])
+    shared = next((i for i, (a, b) in enumerate(zip(*ends, strict=False)) if a != b), len(ends[0]))
+    pack: list[int] = []
+    used = 0
+    for row in sorted(range(len(ids)), key=lambda row: len(ids[row])):
+        own = len(ids[row]) - shared + 32
+        if pack and (used + own > TOKENS_PER_TREE or len(pack) >= ROWS_PER_TREE):
+            yield pack
+            pack, used = [], 0
+        pack.append(row)
+        used += own
+    if pack:
+        yield pack
 
 
 @torch.no_grad()

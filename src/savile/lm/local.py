@@ -10,23 +10,18 @@ Cost: one forward pass over the tree of the prompts, and one a written token or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, final
 
 from savile.lm.base import Answer, Answers, Asked, Base, Chat
 from savile.lm.choose import Chooser
-from savile.lm.generate import greedy
+from savile.lm.generate import greedy, rows_of_trees
 from savile.lm.model import LM
 
-TOKENS_PER_TREE: Final = 4096
-"""Own tokens of one tree in evaluation: large enough to fill the cores, small enough for the
-cache."""
 PLAIN_BATCHES: Final = (
     "computed on plain padded batches, since this base cannot take trees: the same answers, "
     "more seconds and memory"
 )
-ROWS_PER_TREE: Final = 64
-"""Most questions of one tree; generation holds keys and values for all of them."""
 
 
 @final
@@ -60,31 +55,12 @@ class Local(Base):
         """Yield the answers of one tree after the other, prompts of like length together."""
         prompts = [self.lm.encode_prompt(chat) for chat in chats]
         answer = _Labels(self.lm, asked.labels) if asked.labels else _Texts(self.lm, asked)
-        for rows in _packs(prompts):
+        for rows in rows_of_trees(prompts):
             yield list(zip(rows, answer([prompts[row] for row in rows]), strict=True))
 
     def tally(self) -> Mapping[str, Any]:
         """Return nothing: the meter measures what a model here takes."""
         return {}
-
-
-def _packs(prompts: Sequence[list[int]]) -> Iterator[list[int]]:
-    """Yield row numbers of like length; what all share counts once in a tree, so rows count
-    their own tokens."""
-    lengths = [len(prompt) for prompt in prompts]
-    ends = (min(prompts), max(prompts)) if prompts else ([], [])
-    shared = next((i for i, (a, b) in enumerate(zip(*ends, strict=False)) if a != b), len(ends[0]))
-    pack: list[int] = []
-    used = 0
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        own = lengths[row] - shared + 32
-        if pack and (used + own > TOKENS_PER_TREE or len(pack) >= ROWS_PER_TREE):
-            yield pack
-            pack, used = [], 0
-        pack.append(row)
-        used += own
-    if pack:
-        yield pack
 
 
 class _Labels:
