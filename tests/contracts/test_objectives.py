@@ -14,7 +14,16 @@ from savile import registry
 from savile.deltas.full import Full
 from savile.lm.model import LM
 from savile.lm.tree import Tree
-from savile.objectives.base import Batch, Compared, Encoded, Objective, TrainingData, Written
+from savile.objectives.base import (
+    Batch,
+    Compared,
+    Encoded,
+    Objective,
+    Odds,
+    Teacher,
+    TrainingData,
+    Written,
+)
 from tests import tiny
 
 NAMES = sorted(registry.parts("objectives"))
@@ -29,6 +38,22 @@ def objective(request: pytest.FixtureRequest) -> Objective:
 def letters(written: Sequence[Written]) -> list[float]:
     """A reward that any answer has some of: the share of its tokens above 70."""
     return [sum(t > 70 for t in one.answer) / max(len(one.answer), 1) for one in written]
+
+
+class Knows(Teacher):
+    """A teacher with an answer and odds for every row."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def answers(self) -> list[str]:
+        return ["yes no"] * self.rows
+
+    def odds(self, rows: Sequence[Encoded], top_k: int) -> list[Odds]:
+        logits = torch.randn(tiny.VOCABULARY, generator=torch.Generator().manual_seed(6))
+        best = logits.log_softmax(-1).topk(min(top_k, tiny.VOCABULARY))
+        n = [len(row.completion) for row in rows]
+        return [Odds(best.indices.expand(t, -1), best.values.expand(t, -1)) for t in n]
 
 
 def data(tokens_per_tree: int = 4096, batch_size: int = 6) -> TrainingData:
@@ -48,6 +73,7 @@ def data(tokens_per_tree: int = 4096, batch_size: int = 6) -> TrainingData:
         tokens_per_tree=tokens_per_tree,
         max_new_tokens=6,
         reward=letters,
+        teacher=Knows(9),
     )
 
 

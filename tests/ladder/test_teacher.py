@@ -9,10 +9,14 @@ import torch
 from savile import spec as specs
 from savile.errors import UsageError
 from savile.ladder import run as ladder
+from savile.ladder.teaching import Teaching
+from savile.lm.local import Local
 from savile.lm.tree import Paths, build
-from savile.objectives.base import Encoded, Teacher, TrainingData
+from savile.objectives.base import Encoded, Odds, Teacher, TrainingData
 from savile.objectives.distill import Distill, soft_loss
 from savile.objectives.distill_text import DistillText
+from savile.prompts.base import Frame
+from savile.types import Example, Prediction
 from tests import small_case, tiny
 
 NAME = "teacher {}: few_shot(k=2)"
@@ -84,9 +88,11 @@ class Knows(Teacher):
         self.asked += 1
         return ["yes", " ", "no"]
 
-    def logprobs(self, rows: Any) -> list[torch.Tensor]:
+    def odds(self, rows: Any, top_k: int) -> list[Odds]:
         self.asked += 1
-        return [self.logits.log_softmax(-1).expand(len(row.completion), -1) for row in rows]
+        best = self.logits.log_softmax(-1).topk(top_k)
+        n = [len(row.completion) for row in rows]
+        return [Odds(best.indices.expand(t, -1), best.values.expand(t, -1)) for t in n]
 
 
 ROWS = [Encoded([1, 20, 21], [50, 51, 4]), Encoded([1, 20], [60, 4]), Encoded([1, 30], [61, 4])]
@@ -128,3 +134,47 @@ def test_the_text_of_a_teacher_replaces_the_answers() -> None:
         Encoded(ROWS[0].prompt, lm.encode_completion("yes")),
         Encoded(ROWS[2].prompt, lm.encode_completion("no")),
     ]
+
+
+def test_a_row_without_its_steps_is_not_distilled() -> None:
+    rows = [*ROWS, Encoded([1, 40], [])]
+    teacher = Knows(torch.zeros(tiny.VOCABULARY))
+    data = TrainingData(rows=rows, batch_size=4, tokens_per_tree=4096, teacher=teacher)
+    assert [one.row for one in Distill(top_k=4).items(tiny.lm("llama"), data)] == ROWS
+
+
+def test_a_teacher_keeps_its_likeliest_tokens_alone() -> None:
+    lm = tiny.lm("llama")
+    teaching = Teaching(base=Local(lm), frame=Frame(), train=())
+    examples = [Example(id=str(n), input=f"put {n}", output="yes") for n in range(3)]
+    rows = [Encoded(lm.encode_prompt(Frame().messages(e)), [50, 4]) for e in examples]
+    rows[1] = Encoded(rows[1].prompt, [])
+    found = teaching.of(lm, Frame())(rows, examples).odds(rows, 5)
+    assert [odds.tokens.shape for odds in found] == [(2, 5), (0, 5), (2, 5)]
+    tree = build([Paths(rows[2].prompt, [[50, 4]])])
+    own = lm.logits(tree, tree.targets.source).log_softmax(-1)
+    torch.testing.assert_close(found[2].logprobs, own.topk(5).values, rtol=1e-4, atol=1e-4)
+    assert all(
+        odds.logprobs.untyped_storage().nbytes() <= 2 * 5 * 4 for odds in teaching.kept.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("teachers", "students", "text", "wanted"),
+    [
+        (False, False, "yes", "yes"),
+        (True, False, "It is early. Answer: yes", "yes"),
+        (False, True, "yes", "Answer: yes"),
+        (True, True, "It is early. Answer: yes", "It is early. Answer: yes"),
+        (True, True, "It is early.", ""),
+    ],
+)
+def test_a_student_learns_a_text_that_its_frame_can_read(
+    teachers: bool, students: bool, text: str, wanted: str
+) -> None:
+    lm, teacher, student = tiny.lm("llama"), Frame(reasoning=teachers), Frame(reasoning=students)
+    said = Prediction(id="a", text=text, answer=teacher.parse(text))
+    teaching = Teaching(base=Local(lm), frame=teacher, train=(), said={"a": said})
+    rows = [Example(id="a", input="put", output="no", rationale="its own steps")]
+    assert teaching.of(lm, student)([], rows).answers() == [wanted]
+    assert student.parse(wanted) == teacher.parse(text)

@@ -35,7 +35,7 @@ from savile.ladder.trial import Outcome, does_not_fit, guarded
 from savile.predict import predict
 from savile.spec import Candidate, Spec
 from savile.technique import Technique, build
-from savile.types import Kind
+from savile.types import Kind, Preference
 
 SAFETY: Final = 0.8
 """Part of the seconds that is planned: timings of small probes scatter."""
@@ -188,9 +188,9 @@ def _probe(bench: Bench, technique: Technique) -> Outcome:
         plan=Plan(learning_rate=1e-6, examples=BATCH_SIZE, batch_size=BATCH_SIZE, evaluations=1),
         seed=bench.seed_of(0, "train"),
         preferences=bench.preferences,
-        dev_preferences=bench.dev_preferences[:1],
+        dev_preferences=sorted(bench.dev_preferences, key=_single)[:1],  # serves every objective
         reward=by_metric(bench.lm, frame, bench.metric),
-        teacher=None if bench.teaching is None else bench.teaching.of(bench.lm),
+        teacher=None if bench.teaching is None else bench.teaching.of(bench.lm, frame),
     )
     batches = PROBE_BATCHES * BATCH_SIZE * len(technique.objectives)
     longer = replace(job, plan=replace(job.plan, examples=batches))
@@ -233,3 +233,7 @@ def _too_little(least: Mapping[str, float], seconds: float) -> UsageError:
             else f"The cheapest, {cheapest}, needs about {least[cheapest] / SAFETY:.0f} seconds",
         )
     )
+
+
+def _single(preference: Preference) -> bool:
+    return preference.chosen is None or preference.rejected is None

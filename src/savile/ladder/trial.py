@@ -218,7 +218,7 @@ def _job(bench: Bench, attempt: Attempt, objectives: Sequence[Objective], frame:
         preferences=bench.preferences,
         dev_preferences=bench.dev_preferences,
         reward=by_metric(bench.lm, frame, bench.metric),
-        teacher=None if bench.teaching is None else bench.teaching.of(bench.lm),
+        teacher=None if bench.teaching is None else bench.teaching.of(bench.lm, frame),
     )
 
 
@@ -230,10 +230,12 @@ def _judged(bench: Bench, objectives: Sequence[Objective]) -> Sequence[Preferenc
 
 
 def _seen(bench: Bench, objectives: Sequence[Objective]) -> list[Example]:
-    """Return preferences as rows, with the longer of their answers."""
+    """Return every judged answer as a row."""
     return [
-        Example(id=p.id, input=p.input, output=max(p.chosen or "", p.rejected or "", key=len))
+        Example(id=p.id, input=p.input, output=answer)
         for p in _judged(bench, objectives)
+        for answer in (p.chosen, p.rejected)
+        if answer is not None
     ]
 
 

@@ -54,16 +54,25 @@ Reward = Callable[[Sequence[Written]], list[float]]
 """Scores written answers; higher is better."""
 
 
+class Odds(NamedTuple):
+    """The likeliest tokens at each of T positions of an answer."""
+
+    tokens: Tensor
+    """Token ids, int64 [T, K]."""
+    logprobs: Tensor
+    """Their log-probabilities, float32 [T, K]."""
+
+
 class Teacher(ABC):
     """A model to learn from, asked about the rows of one `TrainingData`."""
 
     @abstractmethod
     def answers(self) -> list[str]:
-        """Return its answer to every row, empty where it has none."""
+        """Return the text a student should answer to every row, empty where it has none."""
 
     @abstractmethod
-    def logprobs(self, rows: Sequence[Encoded]) -> list[Tensor]:
-        """Return its log-probabilities at each position of the rows' answers, [T, V] each."""
+    def odds(self, rows: Sequence[Encoded], top_k: int) -> list[Odds]:
+        """Return its `top_k` likeliest tokens at each position of the rows' completions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,11 +280,11 @@ def scored(data: TrainingData, written: Sequence[tuple[int, list[int]]]) -> list
 
 def packs(items: Sequence[T], tokens_per_tree: int, size: Callable[[T], int]) -> list[list[T]]:
     """Divide items, shortest first, into packs of at most `tokens_per_tree` tokens by `size`."""
-    found: list[list[T]] = [[]]
+    found: list[list[T]] = []
     used = 0
     for item in sorted(items, key=size):
         own = size(item)
-        if found[-1] and used + own > tokens_per_tree:
+        if not found or used + own > tokens_per_tree:
             found.append([])
             used = 0
         found[-1].append(item)

@@ -74,14 +74,12 @@ class Distill(Objective):
     """Tokens kept of each of the teacher's distributions."""
 
     def items(self, lm: LM, data: TrainingData) -> list[Taught]:
-        """Return the rows with the teacher's odds, asked once."""
+        """Return the rows that show their whole target with the teacher's odds, asked once."""
         if data.teacher is None:
             raise ValueError("this objective needs a teacher")
-        found = []
-        for row, said in zip(data.rows, data.teacher.logprobs(data.rows), strict=True):
-            kept = said.topk(min(self.top_k, said.shape[-1]), dim=-1)
-            found.append(Taught(row, kept.indices, kept.values))
-        return found
+        said = data.teacher.odds(data.rows, self.top_k)
+        both = zip(data.rows, said, strict=True)
+        return [Taught(row, *odds) for row, odds in both if row.completion]
 
     def trees(self, items: Sequence[Taught], tokens_per_tree: int) -> list[TaughtBatch]:
         """Pack rows; a tree's share is its part of the answer tokens."""

@@ -3,7 +3,8 @@
     L = - sum_t log p(y_t | x, y_<t) / T,    y = the teacher's own answer to x
 
 Source: Kim & Rush 2016, arXiv 1606.07947, section 3.2 (sequence-level distillation); the teacher's
-greedy answer stands for its mode. The wanted answers of the rows are not looked at.
+greedy answer stands for its mode. The wanted answers of the rows are not looked at. Where the
+student is asked for steps, it learns the teacher's steps, if it showed any, before the answer.
 
 Any model that answers can teach, another vocabulary or an endpoint included.
 
