@@ -9,7 +9,7 @@ from typing import ClassVar, final
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from savile.deltas.base import Attached
 from savile.deltas.full import Full
@@ -275,6 +275,32 @@ def test_short_weights_are_trained_through_float32_masters(eight: list[Example])
     spacing = 0.02 * 2**-8
     assert spacing > rate
     assert float((after - before)[large].ne(0).float().mean()) > 0.3
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BreaksItsHead(SFT):  # type: ignore[misc]
+    """SFT with a head; after some steps the head's weight is not finite."""
+
+    calls: list[int]
+
+    def modules(self, lm: LM) -> dict[str, nn.Module]:
+        return {"own": nn.Linear(2, 1)}
+
+    def loss(self, lm: LM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        self.calls.append(len(self.calls))
+        if len(self.calls) == 8:
+            with torch.no_grad():
+                lm.heads["own"].get_parameter("weight").fill_(math.inf)
+        loss, told = super().loss(lm, batch)
+        return loss + 0 * lm.heads["own"](torch.ones(2)).sum(), told
+
+
+def test_a_rollback_brings_the_heads_back_too(trained_lm: LM, eight: list[Example]) -> None:
+    with LoRA(r=2).attach(trained_lm, 0) as attached:
+        made = train(job(trained_lm, eight, objective=BreaksItsHead(calls=[])), attached)
+    assert made.status == "ok", made.reason
+    assert sum("event" in entry for entry in made.history) == 1
 
 
 def test_a_job_holds_no_test_row() -> None:

@@ -27,14 +27,14 @@ class Chained:
     """What a chain left; the attached delta holds the policy."""
 
     trained: Trained
-    """The last policy's training, with the sums of all."""
+    """The last policy's training, with the sums of all; of one that diverged, its status."""
     start: Mapping[str, Tensor] | None
     """The policy before the first objective that is compared with its start; None without one."""
     judge: Mapping[str, Tensor]
     """The reward model that was trained on the way: its delta's state and its heads, by name;
     empty without one."""
     reward: Callable[[Sequence[Encoded], Sequence[Example]], Reward] | None
-    """What the last objective was rewarded by."""
+    """What the last policy that was trained on a reward was rewarded by; None without one."""
 
 
 def train_chain(
@@ -48,11 +48,14 @@ def train_chain(
     parts: list[Trained] = []
     start: dict[str, Tensor] | None = None
     judge: dict[str, Tensor] = {}
+    reward = None
     share = job.plan.examples // len(objectives)
     for objective in objectives:
         before = attached.state()
         if start is None and objective.compares:
             start = before
+        if "reward" in objective.needs:
+            reward = job.reward
         rate = job.plan.learning_rate * objective.rate_factor
         plan = replace(job.plan, learning_rate=rate, examples=share)
         own = replace(job, objective=objective, plan=plan)
@@ -67,7 +70,7 @@ def train_chain(
             job = replace(job, reward=lambda rows, examples, make=maker: make(rows))  # type: ignore[misc]
         if "policy" not in objective.gives:
             attached.load(before)
-    return Chained(trained=_sum(parts), start=start, judge=judge, reward=job.reward)
+    return Chained(trained=_sum(parts, objectives), start=start, judge=judge, reward=reward)
 
 
 def judge_state(attached: Attached, heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -117,12 +120,15 @@ def _further(listener: OnProgress | None, parts: Sequence[Trained], job: Job) ->
     return lambda p: listener(Progress(done + p.examples, job.plan.examples, p.loss))
 
 
-def _sum(parts: Sequence[Trained]) -> Trained:
-    """Return the last policy's scores with the work of all parts."""
+def _sum(parts: Sequence[Trained], objectives: Sequence[Objective]) -> Trained:
+    """Return the last policy's scores with the work of all parts; those of a part that diverged."""
+    both = zip(parts, objectives, strict=False)  # a chain ends where a part diverges
+    policies = [part for part, objective in both if "policy" in objective.gives]
+    last = policies[-1] if policies and parts[-1].status == "ok" else parts[-1]
     total: dict[str, Any] = {
         name: sum(getattr(part, name) for part in parts)
         for name in ("examples", "steps", "tokens", "flops", "seconds")
     }
     peaks = [part.peak_bytes for part in parts if part.peak_bytes is not None]
     history = [entry for part in parts for entry in part.history]
-    return parts[-1]._replace(**total, peak_bytes=max(peaks, default=None), history=history)
+    return last._replace(**total, peak_bytes=max(peaks, default=None), history=history)

@@ -227,7 +227,7 @@ class _Loop:
         self.rollbacks += 1
         self.slowdown /= 2
         if not self._finite():
-            self.attached.load(self.best_state)
+            self._return_to_best()
             self.masters.refresh()
         self._optimizer()
         self.history.append({"step": self.step, "event": "rollback", "slowdown": self.slowdown})
@@ -235,7 +235,7 @@ class _Loop:
             self.diverged = f"diverged at step {self.step}: loss or gradient not finite"
 
     def _finite(self) -> bool:
-        return all(bool(torch.isfinite(p).all()) for p in self.attached.parameters().values())
+        return all(bool(torch.isfinite(p).all()) for p in self.masters.parameters)
 
     def _evaluate(self, loss: float) -> None:
         job, lm = self.job, self.job.lm
@@ -285,6 +285,16 @@ def _enough(
                 what="no training row is left beside the demonstrations",
                 found=f"{len(job.train)} rows, {len(job.frame.demonstrations)} shown",
                 fix="Show fewer demonstrations or label more rows.",
+            )
+        )
+    judged = {"preferences", "feedback"} & set(job.objective.needs)
+    if job.dev and judged and not dev_items:
+        raise DataError(
+            Problem(
+                what="there is no dev preference to choose the best state by",
+                found=f"{len(job.preferences)} train, {len(job.dev_preferences)} dev preferences",
+                expected="judged answers of the kind that is trained on among the dev rows",
+                fix="Give more preferences, or judged answers in data.dev.",
             )
         )
     if not job.dev or (not dev_items and all(row.completion for row in dev_rows)):

@@ -1,6 +1,7 @@
 """Techniques trained on preferences and rewards, through the whole ladder, on a tiny base."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,25 @@ import pytest
 import torch
 
 from savile import spec as specs
-from savile.chain import judge_state, reward_of
+from savile.chain import Chained, judge_state, reward_of, train_chain
 from savile.deltas.lora import LoRA
+from savile.errors import DataError
+from savile.job import Job, Plan
 from savile.ladder import run as ladder
-from savile.ladder.comparison import mean_and_half, summary, warnings
+from savile.ladder.comparison import mean_and_half, on_dev, summary, warnings
 from savile.ladder.folder import JUDGE, START
 from savile.ladder.prepare import without_settings
-from savile.objectives.base import Compared, Encoded, TrainingData, Written
+from savile.ladder.rewards import by_metric
+from savile.lm.model import LM
+from savile.metrics.exact_match import ExactMatch
+from savile.objectives.base import Compared, Encoded, Objective, TrainingData, Written
+from savile.objectives.dpo import DPO
+from savile.objectives.kto import KTO
+from savile.objectives.orpo import ORPO
 from savile.objectives.reward import RewardModel
+from savile.prompts.base import Frame
+from savile.train import train
+from savile.types import Example, Preference
 from tests import small_case, tiny
 from tests.contracts.tree_gate import shake
 
@@ -51,7 +63,8 @@ def test_a_row_says_how_its_policy_differs_from_its_start(
     assert row["status"] == "ok", row["reason"]
     compared = row["compared"]
     assert {"win_rate", "kl", "preference_accuracy", "chosen_moved"} <= set(compared)
-    assert {"reward_moved", "score_moved"} <= set(compared)
+    assert "score_moved" in compared
+    assert ("reward_moved" in compared) is chain.endswith(("ppo", "grpo"))
     for values in compared.values():
         assert values["low"] <= values["value"] <= values["high"]
         assert values["n"] > 1
@@ -111,6 +124,18 @@ def test_a_judge_that_is_read_back_gives_the_same_rewards() -> None:
     assert lm.heads == {}
 
 
+def test_no_answers_have_no_rewards() -> None:
+    lm, objective = tiny.lm("llama"), RewardModel()
+    lm.heads = objective.modules(lm)
+    assert objective.rewards(lm, [Encoded([1, 20], [])], []) == []
+
+
+def test_shares_stay_between_0_and_1() -> None:
+    found = summary([{"reward_accuracy": [1.0, 1.0, 1.0, 0.0], "kl": [0.1, 0.0, 0.0, 0.0]}])
+    assert found["reward_accuracy"]["high"] == 1.0
+    assert found["kl"]["low"] < 0
+
+
 def test_rewards_do_not_depend_on_their_neighbors() -> None:
     lm, objective = tiny.lm("gpt2"), RewardModel()
     lm.heads = objective.modules(lm)
@@ -140,6 +165,69 @@ def test_a_reward_model_learns_what_is_preferred() -> None:
     accuracy, after = objective.judge(lm, data, items)
     assert accuracy == 1.0
     assert after < 0.2 * before
+
+
+def preferred(rows: list[Example]) -> list[Preference]:
+    return [Preference(id=r.id, input=r.input, chosen=r.output, rejected="other") for r in rows]
+
+
+def job(lm: LM, rows: list[Example], dev_preferences: list[Preference]) -> Job:
+    return Job(
+        lm=lm,
+        objective=DPO(),
+        frame=Frame(),
+        train=rows,
+        dev=rows,
+        metric=ExactMatch(),
+        plan=Plan(learning_rate=1e-3, examples=32, batch_size=8, evaluations=1),
+        seed=0,
+        max_new_tokens=4,
+        preferences=preferred(rows),
+        dev_preferences=dev_preferences,
+        reward=by_metric(lm, Frame(), ExactMatch()),
+    )
+
+
+@pytest.mark.parametrize("objective", [DPO(), KTO(), ORPO(), RewardModel()])
+def test_without_a_dev_preference_training_is_refused_in_words(
+    trained_lm: LM, eight: list[Example], objective: Objective
+) -> None:
+    given = replace(job(trained_lm, eight, []), objective=objective)
+    with (
+        LoRA(r=2).attach(trained_lm, 0) as attached,
+        pytest.raises(DataError, match="no dev preference"),
+    ):
+        train(given, attached)
+
+
+def test_a_chain_that_ends_with_a_reward_model_has_its_policy_s_score(
+    trained_lm: LM, eight: list[Example]
+) -> None:
+    with LoRA(r=2).attach(trained_lm, 0) as attached:
+        given = job(trained_lm, eight, preferred(eight))
+        made = train_chain(given, [ORPO(), RewardModel()], attached)
+        policy = [entry for entry in made.trained.history if entry["objective"] == "orpo"]
+        assert made.trained.dev_score == policy[-1]["dev_score"]
+        assert made.trained.dev_loss == policy[-1]["dev_loss"]
+        assert made.trained.heads == {}
+        assert made.reward is None
+        assert set(on_dev(given, attached, made)) == {"score_moved"}
+
+
+def test_shown_rows_count_in_the_comparison(trained_lm: LM, eight: list[Example]) -> None:
+    """Every seed compares the same rows, whichever it shows."""
+    given = replace(
+        job(trained_lm, eight, preferred(eight)), frame=Frame(demonstrations=(eight[0],))
+    )
+    with LoRA(r=2).attach(trained_lm, 0) as attached:
+        made = Chained(
+            trained=train(given, attached), start=attached.state(), judge={}, reward=given.reward
+        )
+        moved = on_dev(given, attached, made)
+    assert {name: len(values) for name, values in moved.items()} == {
+        "reward_moved": 8,
+        "score_moved": 8,
+    }
 
 
 def test_the_interval_covers_rows_and_seeds() -> None:

@@ -6,7 +6,8 @@
     reward accuracy      share of held-out pairs a reward model ranks right
     length accuracy      share of them whose chosen answer is the longer one
     chosen moved         mean change of log p of held-out chosen answers, nats
-    reward, score moved  change on dev rows of the reward it was trained by, and of the metric
+    score moved          change on dev rows of the metric
+    reward moved         change on dev rows of the reward it was trained by, where there was one
 
 A falling likelihood of chosen answers (Rafailov et al. 2024, arXiv 2404.12358) and a reward that
 rises while the metric falls (Gao, Schulman, Hilton 2022, arXiv 2210.10760) are said in words.
@@ -28,7 +29,7 @@ from scipy import stats as distributions
 
 from savile.chain import Chained
 from savile.deltas.base import Attached
-from savile.job import Job, asked, compared, encode
+from savile.job import Job, compared
 from savile.ladder.bench import Bench
 from savile.lm.generate import sample
 from savile.lm.local import Local
@@ -41,29 +42,31 @@ from savile.types import Example, Prediction, Preference
 TOKENS_PER_TREE: Final = 4096
 WORTH_SAYING: Final = 1.0
 """Nats an answer by which chosen answers must have fallen before it is said."""
+SHARES: Final = ("win_rate", "preference_accuracy", "reward_accuracy", "length_accuracy")
+"""Values between 0 and 1."""
 Rows = dict[str, list[float]]
 """A value for every row, by name."""
 
 
 def on_dev(job: Job, attached: Attached, chained: Chained) -> Rows:
-    """Return per dev row how the reward and the task's metric moved from the start."""
-    if chained.start is None or chained.reward is None:
+    """Return per dev row how the task's metric, and a policy's reward, moved from the start."""
+    if chained.start is None:
         return {}
-    kept = asked(job.frame, job.dev)
-    reward = chained.reward(encode(job.lm, job.frame, kept), kept)
+    rows = [Encoded(job.lm.encode_prompt(job.frame.messages(row)), []) for row in job.dev]
+    reward = None if chained.reward is None else chained.reward(rows, job.dev)
 
-    def values() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        found = predict(Local(job.lm), job.frame, kept, max_new_tokens=job.max_new_tokens)
+    def values() -> dict[str, np.ndarray[Any, Any]]:
+        found = predict(Local(job.lm), job.frame, job.dev, max_new_tokens=job.max_new_tokens)
+        scores = {"score_moved": _scores(job.metric, job.frame, job.dev, found)}
+        if reward is None:
+            return scores
         written = [Written(n, job.lm.encode_completion(p.text)) for n, p in enumerate(found)]
-        return np.asarray(reward(written)), _scores(job.metric, job.frame, kept, found)
+        return {"reward_moved": np.asarray(reward(written)), **scores}
 
     after = values()
     with attached.at(chained.start):
         before = values()
-    return {
-        "reward_moved": (after[0] - before[0]).tolist(),
-        "score_moved": (after[1] - before[1]).tolist(),
-    }
+    return {name: (after[name] - before[name]).tolist() for name in after}
 
 
 def on_test(
@@ -132,11 +135,8 @@ def summary(units: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
                 "high": mean + half,
                 "n": float(values.shape[1]),
             }
-    if "win_rate" in found:
-        found["win_rate"] |= {
-            "low": max(found["win_rate"]["low"], 0.0),
-            "high": min(found["win_rate"]["high"], 1.0),
-        }
+    for values_of in (found[name] for name in SHARES if name in found):
+        values_of |= {"low": max(values_of["low"], 0.0), "high": min(values_of["high"], 1.0)}
     return found
 
 

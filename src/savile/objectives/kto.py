@@ -4,7 +4,7 @@
     L = lambda_D (1 - sigmoid(beta (m - z0)))  wanted,  lambda_U (1 - sigmoid(beta (z0 - m)))  not
 
 Source: Ethayarajh, Xu, Muennighoff, Jurafsky, Kiela 2024, arXiv 2402.01306, equation 8; z0 from
-answers y' of other rows (section 4.1), here of the next row, fixed for the whole training.
+answers y' of other rows (section 4.1), here of the next other prompt, fixed for the whole training.
 
 Cost: one tree of prompt and answer, forward and backward, and a forward pass over the mismatched
 answers for z0; the reference costs one forward pass over both before the first step.
@@ -85,7 +85,7 @@ class KTO(Objective):
             if answer is not None
         ]
         rows = [
-            Judged(prompt, answer, wanted, flat[(n + 2) % len(flat)][1])
+            Judged(prompt, answer, wanted, _other(flat, n))
             for n, (prompt, answer, wanted) in enumerate(flat)
         ]
         known: dict[int, tuple[float, float]] = {}
@@ -130,6 +130,14 @@ class KTO(Objective):
         """Return the loss on dev answers; the task's metric scores them."""
         step = _at_z0(lm, self.trees(items, data.tokens_per_tree))
         return None, sum(float(self.loss(lm, batch)[0]) for batch in step)
+
+
+def _other(flat: Sequence[tuple[list[int], list[int], bool]], n: int) -> list[int]:
+    """Return an answer to another prompt than the n-th: the second that follows (a pair's chosen
+    answer meets a chosen one), or the first after it whose prompt differs; its own if none does."""
+    prompt, own, _ = flat[n]
+    following = (flat[(n + step) % len(flat)] for step in range(2, len(flat) + 2))
+    return next((answer for asked, answer, _ in following if asked != prompt), own)
 
 
 def _tokens(row: Judged) -> int:
