@@ -1,0 +1,240 @@
+"""A whole run on a model behind an API: board, money, going on, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from savile import cli, store
+from savile import spec as specs
+from savile.errors import InterruptedRun, UsageError
+from savile.ladder import run as ladder
+from savile.ladder.answer import Customized
+from savile.ladder.folder import RunFolder
+from savile.ladder.interrupt import Interrupt
+from tests import small_case
+from tests.endpoint_server import Act, Exchange, Server, answers, status
+
+KEY = "sk-ladder-0123456789abcdef"
+LADDER = "[zero_shot, {few_shot: {k: 2}}, chain_of_thought, lora]"
+PRICES = "price: {input: 2, output: 10}"
+
+
+def right(question: str) -> str:
+    """Answer as the rows of the small case want it, wrongly where the noun starts with `p`."""
+    noun = question.split()[-1]
+    return "yes" if noun[0] <= "k" or noun[0] == "p" else "no"
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the key, and no proxy between the test and its server."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Return a server that knows the answers."""
+    with Server(answers(right), models=["m"]).running() as running:
+        yield running
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Write:
+    """Return a function that writes the small case with a server's model as its base."""
+
+    def write(server: Server, *, base: str = PRICES, more: str = "", ladder: str = LADDER) -> Path:
+        path = small_case.write_case(tmp_path / "case", Path("BASE"), ladder=ladder)
+        text = path.read_text().replace(
+            "base: BASE", f"base: {{endpoint: '{server.url}', model: m, {base}}}"
+        )
+        budget = "budget: {train_examples: 320}"
+        path.write_text(text.replace(budget, more))
+        return path
+
+    return write
+
+
+def rows(board: dict[str, Any]) -> dict[str, Any]:
+    return {row["technique"]: row for row in board["board"]}
+
+
+def test_prompts_are_measured_and_what_trains_is_a_row_with_its_reason(
+    server: Server, task: Write, tmp_path: Path
+) -> None:
+    spec = task(server, more="budget: {usd: 1.0}")
+    board = ladder.run(specs.load(spec), tmp_path / "runs" / "a")
+    found = rows(board)
+    assert board["base"] == f"m at {server.host}"
+    assert found["lora"]["status"] == "not_run"
+    assert "weights" in found["lora"]["reason"]
+    assert found["chain_of_thought"]["unparseable"] == 1.0
+    for name in ("zero_shot", "few_shot(k=2)"):
+        row = found[name]
+        assert (row["status"], row["remote"], row["n"]) == ("ok", True, 40)
+        assert 0.8 < row["score"] < 1.0
+        assert 0 < row["latency_p50_seconds"] <= row["latency_p95_seconds"]
+        price = 2 * row["prompt_tokens"] + 10 * row["completion_tokens"]
+        assert row["usd_per_1000"] == pytest.approx(price / 1000)
+        assert row["usd_once"] == 0.0
+    assert not found["majority"]["remote"]
+    asked = board["endpoint"]
+    assert asked["requests"] == len(server.seen) == 3 * 56
+    assert asked["answered_as"] == ["served"]
+    paid = store.read_events(tmp_path / "runs" / "a" / "payments.jsonl")
+    assert asked["usd_paid"] == pytest.approx(sum(p["usd"] for p in paid))
+    assert len(paid) == 3 * 56
+
+
+def test_the_key_is_in_no_file(server: Server, task: Write, tmp_path: Path) -> None:
+    server.acts[:] = [answers(f"no, {KEY}")]
+    spec = task(server, ladder="[zero_shot]")
+    ladder.run(specs.load(spec), tmp_path / "runs" / "a")
+    assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert any(b"[key]" in file.read_bytes() for file in files)
+    assert not [file for file in files if KEY.encode() in file.read_bytes()]
+
+
+def test_another_run_beside_it_asks_only_what_is_new(
+    server: Server, task: Write, tmp_path: Path
+) -> None:
+    spec = specs.load(task(server, ladder="[zero_shot]"))
+    first = ladder.run(spec, tmp_path / "runs" / "a")
+    before = len(server.seen)
+    second = ladder.run(spec, tmp_path / "runs" / "b")
+    assert len(server.seen) == before
+    assert second["endpoint"] == {
+        **first["endpoint"],
+        "requests": 0,
+        "cached": 56,
+        "usd_paid": 0,
+    }
+    same = ("score", "usd_per_1000", "latency_p50_seconds", "prompt_tokens")
+    a, b = rows(first)["zero_shot"], rows(second)["zero_shot"]
+    assert [a[name] for name in same] == [b[name] for name in same]
+
+
+def test_the_ceiling_stops_the_run_and_more_money_lets_it_go_on(
+    server: Server, task: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, out = task(server, more="budget: {usd: 0.006}", ladder=LADDER), tmp_path / "runs" / "a"
+    assert cli.main(["run", str(spec), "-o", str(out), "-q"]) == 75
+    said = capsys.readouterr().err
+    assert "budget.usd: stopped before the ceiling of 0.006 USD would be passed" in said
+    assert "(--set budget.usd=USD)" in said
+    folder = RunFolder(out)
+    assert sum(p["usd"] for p in store.read_events(folder.payments_path)) <= 0.006
+    assert folder.board() is None
+    assert cli.main(["run", str(spec), "-o", str(out), "-q"]) == 75
+    more = ["--set", "budget.usd=1", "--set", "base.concurrency=2"]
+    assert cli.main(["run", str(spec), "-o", str(out), "-q", *more]) == 0
+    asked = [json.dumps(exchange.body["messages"]) for exchange in server.seen]
+    assert len(asked) == len(set(asked)) == 3 * 56
+
+
+def test_an_outage_stops_the_run_and_fails_no_technique(
+    task: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, broken = answers(right), list[bool]()
+
+    def sometimes(exchange: Exchange) -> None:
+        (status(502) if broken else good)(exchange)
+        if len(server.seen) == 70:
+            broken.append(True)
+
+    with Server(sometimes).running() as server:
+        spec, out = task(server, base="give_up_seconds: 0.2"), tmp_path / "runs" / "a"
+        assert cli.main(["run", str(spec), "-o", str(out), "-q"]) == 75
+        assert "the endpoint gives no answer" in capsys.readouterr().err
+        kept = RunFolder(out).events("committed")
+        assert [e["unit"].split("/")[0] for e in kept] == ["trials"] * len(kept)
+        broken.clear()
+        assert cli.main(["run", str(spec), "-o", str(out), "-q"]) == 0
+    board = RunFolder(out).board() or {}
+    assert {row["status"] for row in board["board"]} == {"ok", "not_run"}
+    assert board["endpoint"]["retries"] == 0, "what an abandoned unit met is not the board's"
+
+
+def test_a_wrong_key_leaves_a_folder_that_the_right_one_uses(
+    task: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def guarded(exchange: Exchange) -> None:
+        known = exchange.headers["authorization"] == f"Bearer {KEY}"
+        (answers(right) if known else status(401))(exchange)
+
+    with Server(guarded).running() as server:
+        spec = task(server, base="key_env: OTHER_KEY", ladder="[zero_shot]")
+        out = tmp_path / "runs" / "a"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OTHER_KEY", "sk-wrong-0123456789")
+            assert cli.main(["run", str(spec), "-o", str(out), "-q"]) == 4
+        said = capsys.readouterr().err
+        assert f"{server.url}: the endpoint refuses the key in OTHER_KEY" in said
+        assert "sk-wrong" not in said
+        use = ["--set", "base.key_env=OPENAI_API_KEY"]
+        assert cli.main(["run", str(spec), "-o", str(out), "-q", *use]) == 0
+
+
+def test_what_can_change_an_answer_is_another_run(
+    server: Server, task: Write, tmp_path: Path
+) -> None:
+    spec = task(server, ladder="[zero_shot]")
+    ladder.run(specs.load(spec), tmp_path / "runs" / "a")
+    for same in ("base.timeout_seconds=9", "base.give_up_seconds=9", "budget.usd=3"):
+        ladder.run(specs.load(spec, [same]), tmp_path / "runs" / "a")
+    for other, key in (
+        ("base.model=n", "base"),
+        ("base.max_tokens=9", "base"),
+        ("base.price.input=9", "base"),
+    ):
+        with pytest.raises(UsageError, match=f"`{key}` differs"):
+            ladder.run(specs.load(spec, [other]), tmp_path / "runs" / "a")
+
+
+def test_a_signal_stops_a_run_that_waits(task: Write, tmp_path: Path) -> None:
+    interrupt = Interrupt()
+
+    def hangs(exchange: Exchange) -> None:
+        interrupt.came = signal.SIGINT
+        answers(right)(exchange)
+
+    with Server(hangs).running() as server:
+        spec = specs.load(task(server, ladder="[zero_shot]", base="concurrency: 1"))
+        with pytest.raises(InterruptedRun, match="stopped by SIGINT"):
+            ladder.run(spec, tmp_path / "runs" / "a", on_progress=lambda _: interrupt.check())
+        assert len(server.seen) < 56
+
+
+def test_impossible_usage_and_cut_answers_stand_beside_the_score(
+    task: Write, tmp_path: Path
+) -> None:
+    lies: Act = answers(right, usage={"prompt_tokens": 0, "completion_tokens": 0})
+    cut: Act = answers("no", finish_reason="length")
+    with Server(*[answers(right)] * 16, lies, lies, cut, answers(right)).running() as server:
+        spec = task(server, base=f"concurrency: 1, {PRICES}", ladder="[zero_shot]")
+        board = ladder.run(specs.load(spec), tmp_path / "runs" / "a")
+    said = rows(board)["zero_shot"]["reason"]
+    assert "2 of 40 answers came with a usage that cannot be true (too few" in said
+    assert "1 answers were cut (base.max_tokens gives them more room)" in said
+
+
+def test_a_measured_prompt_answers_new_questions(
+    server: Server, task: Write, tmp_path: Path
+) -> None:
+    spec, out = task(server, ladder="[{few_shot: {k: 2}}]"), tmp_path / "runs" / "a"
+    ladder.run(specs.load(spec), out)
+    before = len(server.seen)
+    made = Customized(out, "few_shot(k=2)").predictions(["sold apples", "sold zebras"])
+    assert [p.answer for p in made] == ["yes", "no"]
+    assert all(p.usd and p.seconds for p in made)
+    assert len(server.seen) == before + 2
