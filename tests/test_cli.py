@@ -23,6 +23,7 @@ NO_TORCH_COMMANDS = (
     ["techniques"],
     ["check", "SPEC"],
     ["check", "SPEC", "--set", "base=no/such"],
+    ["check", "SPEC", "--set", "base={endpoint: 'http://localhost:9/v1', model: m}"],
     ["report", "RUN"],
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from savile import registry
 from savile.deltas.base import Delta
 from savile.joined import joined
 from savile.objectives.base import Objective
-from savile.prompts.base import Frame, Prompt
+from savile.prompts.base import Frame, Prompt, fold
 from savile.spec.ladder import Candidate
 from savile.types import Example
 
@@ -32,10 +31,8 @@ class Technique:
         return self.delta is not None or any(prompt.stochastic for prompt in self.prompts)
 
     def frame(self, frame: Frame, train: Sequence[Example], seed: int) -> Frame:
-        """Fold the prompts over the task's frame; each draws from a generator of its own."""
-        for prompt in self.prompts:
-            frame = prompt.fit(frame, train, random.Random(f"{seed}:{type(prompt).__name__}"))
-        return frame
+        """Fold the prompts over the task's frame."""
+        return fold(self.prompts, frame, train, seed)
 
 
 def build(candidate: Candidate, frame: Frame) -> Technique:

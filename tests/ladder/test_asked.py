@@ -12,7 +12,9 @@ import pytest
 
 from savile import cli, store
 from savile import spec as specs
+from savile.data import load
 from savile.errors import InterruptedRun, UsageError
+from savile.ladder import estimate
 from savile.ladder import run as ladder
 from savile.ladder.answer import Customized
 from savile.ladder.folder import RunFolder
@@ -238,3 +240,53 @@ def test_a_measured_prompt_answers_new_questions(
     assert [p.answer for p in made] == ["yes", "no"]
     assert all(p.usd and p.seconds for p in made)
     assert len(server.seen) == before + 2
+
+
+# ── before a run ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_check_tells_the_most_a_run_can_cost_and_asks_nothing(
+    server: Server, task: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = task(server, more="budget: {usd: 1}")
+    assert cli.main(["check", str(spec), "--json"]) == 0
+    (said,) = [n for n in json.loads(capsys.readouterr().out)["notes"] if "endpoint" in n]
+    assert server.seen == []
+    found = estimate.at_most(specs.load(spec), load(specs.load(spec)))
+    assert found is not None
+    assert found.usd is not None
+    assert said.startswith(f"endpoint: at most {3 * 56} requests and {found.usd:.2g} USD")
+    assert said.endswith("budget.usd stops at 1 USD")
+    board = ladder.run(specs.load(spec), tmp_path / "runs" / "a")
+    assert board["endpoint"]["requests"] == found.requests
+    assert 0 < board["endpoint"]["usd_paid"] < found.usd
+
+
+def test_the_most_a_run_can_cost_is_enough_for_it(
+    server: Server, task: Write, tmp_path: Path
+) -> None:
+    spec = specs.load(task(server, base=f"concurrency: 1, {PRICES}"))
+    found = estimate.at_most(spec, load(spec))
+    assert found is not None
+    liars: Act = answers(right, usage=None)
+    server.acts[:] = [liars]
+    board = ladder.run(specs.load(spec.path, [f"budget.usd={found.usd}"]), tmp_path / "runs" / "a")
+    assert board["endpoint"]["usd_paid"] <= (found.usd or 0.0)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environment", "words"),
+    [
+        ("http://127.0.0.1:9/v1", {"OPENAI_API_KEY": "x"}, []),
+        ("http://localhost:9/v1", {}, ["OPENAI_API_KEY is not set"]),
+        ("http://there:9/v1", {"OPENAI_API_KEY": "x"}, ["travel unencrypted"]),
+        ("https://there/v1", {"OPENAI_API_KEY": "x"}, []),
+    ],
+)
+def test_check_looks_at_the_key_without_showing_it(
+    endpoint: str, environment: dict[str, str], words: list[str], server: Server, task: Write
+) -> None:
+    spec = specs.load(task(server, base="max_tokens: 9"), [f"base.endpoint={endpoint}"])
+    first, *rest = estimate.notes(spec, load(spec), environment)
+    assert first.endswith("requests; base.price would tell what they cost")
+    assert [word in note for word, note in zip(words, rest, strict=True)] == [True] * len(words)

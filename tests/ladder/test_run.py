@@ -21,7 +21,7 @@ from savile.errors import (
     UsageError,
 )
 from savile.job import Job
-from savile.ladder import bench, improving
+from savile.ladder import improving
 from savile.ladder import run as ladder
 from savile.ladder.answer import Customized, best_of
 from savile.ladder.folder import PREDICTIONS, REJECTED, WEIGHTS, RunFolder, unit_id
@@ -398,7 +398,7 @@ def test_only_test_rows_leave_a_board_without_baselines_and_dev(
 def test_dev_rows_that_judge_are_counted(
     task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "MOST_JUDGES", 4)
+    monkeypatch.setattr("savile.ladder.task.MOST_JUDGES", 4)
     choice = Choice(only=("zero_shot",))
     board = ladder.run(specs.load(task), tmp_path / "run", choice=choice)
     assert (board["data"]["dev"], board["data"]["dev_judging"]) == (16, 4)

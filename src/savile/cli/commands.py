@@ -15,6 +15,7 @@ from savile.cli.output import say, say_board, say_json
 from savile.errors import NothingWorkedError, UsageError
 
 if TYPE_CHECKING:
+    from savile.data import Dataset
     from savile.spec import Spec
 
 app = typer.Typer(
@@ -133,7 +134,7 @@ def check(spec: SpecFile, changes: Sets = None, as_json: Json = False) -> None:
 
     loaded = _load(spec, changes)
     dataset = data.load(loaded)
-    notes = _check_base(loaded)
+    notes = _check_base(loaded, dataset)
     health = checks.health(loaded, dataset)
     health = replace(health, notes=[*health.notes, *notes])
     if as_json:
@@ -230,12 +231,13 @@ def _load(path: Path, changes: list[str] | None) -> Spec:
     return spec.load(path, changes or [])
 
 
-def _check_base(spec: Spec) -> list[str]:
+def _check_base(spec: Spec, dataset: Dataset) -> list[str]:
     """Check the files of the base where they are on this machine; return what is to know."""
+    from savile.ladder import estimate
     from savile.lm import folder, resolve
 
     if not isinstance(spec.base, str):
-        return []
+        return estimate.notes(spec, dataset)
     found = resolve.at_hand(spec.base, spec.folder)
     if found is None:
         return [f"base {spec.base}: not in the local cache: not checked"]

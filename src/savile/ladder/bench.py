@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from savile import registry
 from savile.data import Dataset
 from savile.ladder.seeds import derive
+from savile.ladder.task import frame_of, judges
 from savile.ladder.teaching import Teaching
 from savile.lm.base import Base
 from savile.lm.local import Local
@@ -17,9 +17,6 @@ from savile.metrics.base import Metric
 from savile.prompts.base import Frame
 from savile.spec import Spec
 from savile.types import Example, Preference
-
-MOST_JUDGES: Final = 256
-"""Dev rows that judge: they tell learning rates apart, and every look at them costs a pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +50,9 @@ class Bench:
 
 def bench_of(spec: Spec, dataset: Dataset, base: Base) -> Bench:
     """Return the bench of a run: train and dev, never test."""
-    prompt = spec.prompt
-    frame = Frame(
-        instruction=prompt.instruction,
-        system=prompt.system,
-        trigger=prompt.trigger,
-        answer_marker=prompt.answer_marker,
-        labels=dataset.labels,
-    )
     return Bench(
         base=base,
-        frame=frame,
+        frame=frame_of(spec, dataset),
         train=dataset.train,
         dev=judges(dataset.dev),
         metric=metric_of(spec),
@@ -72,14 +61,6 @@ def bench_of(spec: Spec, dataset: Dataset, base: Base) -> Bench:
         dev_preferences=dataset.dev_preferences,
         test_preferences=dataset.test_preferences,
     )
-
-
-def judges(dev: Sequence[Example]) -> tuple[Example, ...]:
-    """Return the dev rows that judge every technique: those with the lowest ids.
-
-    An id is a hash of its row, so they are a random sample that new rows hardly move.
-    """
-    return tuple(sorted(dev, key=lambda example: example.id)[:MOST_JUDGES])
 
 
 def metric_of(spec: Spec) -> Metric:

@@ -84,6 +84,14 @@ class Frame:
         return text.strip() or None
 
 
+def fold(prompts: Sequence[Prompt], frame: Frame, train: Sequence[Example], seed: int) -> Frame:
+    """Return a task's frame changed by one prompt after the other; each draws from a generator of
+    its own."""
+    for prompt in prompts:
+        frame = prompt.fit(frame, train, random.Random(f"{seed}:{type(prompt).__name__}"))
+    return frame
+
+
 class Prompt(ABC):
     """A way of writing the prompt. Implementations are final, frozen, keyword-only dataclasses."""
 

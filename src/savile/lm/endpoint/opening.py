@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from savile import store
 from savile.errors import EnvironmentProblem, Problem
@@ -48,6 +49,16 @@ def open_endpoint(base: EndpointSection, purse: Purse, answers: Path | None) -> 
         cache=Cache(answers),
         hint=f"It lists {', '.join(near or known[:3])}" if unlisted else "",
     )
+
+
+def unopened(base: EndpointSection) -> Endpoint:
+    """Return the endpoint for estimates: it counts tokens and money, and can ask nothing."""
+    return Endpoint(base, wire=_NoWire(), purse=Purse(), cache=Cache(None))
+
+
+class _NoWire(nullcontext[None]):
+    def ask(self, fields: dict[str, Any]) -> NoReturn:
+        raise AssertionError("an estimate asks nothing")
 
 
 def _wire_module() -> Any:

@@ -44,7 +44,7 @@ class Heard(Protocol):
         """The seconds of the attempt."""
 
 
-class Wire(AbstractContextManager["Wire"], Protocol):
+class Wire(AbstractContextManager[object], Protocol):
     """What sends requests while its context is open."""
 
     def ask(self, fields: dict[str, Any]) -> Heard:

@@ -1,0 +1,102 @@
+"""What a run on an endpoint costs at most, before anything is asked; nothing heavy is imported.
+
+    requests = sum over techniques and seeds of (judging dev rows + test rows)
+    USD      = sum over requests of the most that each can cost (`lm/endpoint/usage.py`)
+
+The prompts are those of the run. The test stays sealed: its rows count by their bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from savile import registry
+from savile.data import Dataset
+from savile.ladder.seeds import derive
+from savile.ladder.task import frame_of, judges
+from savile.lm.base import Asked
+from savile.lm.endpoint import Endpoint, unopened
+from savile.predict import answer_limit, closed
+from savile.prompts.base import Prompt, fold
+from savile.spec import Candidate, Spec
+from savile.spec.endpoint import EndpointSection
+from savile.types import Example
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Estimate(NamedTuple):
+    """The most that a run asks and pays."""
+
+    requests: int
+    usd: float | None
+    """None where the spec gives no prices."""
+
+
+def at_most(spec: Spec, dataset: Dataset) -> Estimate | None:
+    """Return the most that a run can cost when nothing is asked twice; None without an endpoint."""
+    if isinstance(spec.base, str):
+        return None
+    base, requests, usd = unopened(spec.base), 0, 0.0
+    rows = [*judges(dataset.dev), *_of_bytes(dataset)]
+    for candidate in spec.candidates(dataset.gives, len(dataset.train)):
+        if candidate.reason is None and candidate.demonstrations <= len(dataset.train):
+            n, paid = _technique(base, spec, dataset, candidate, rows)
+            requests, usd = requests + n, usd + paid
+    return Estimate(requests, usd if spec.base.price else None)
+
+
+def notes(spec: Spec, dataset: Dataset, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return what `savile check` says about the endpoint of a spec; nothing without one."""
+    found = at_most(spec, dataset)
+    if found is None or isinstance(spec.base, str):
+        return []
+    told = f"endpoint: at most {found.requests:,} requests"
+    if found.usd is None:
+        said = [f"{told}; base.price would tell what they cost"]
+    else:
+        ceiling = spec.budget.usd
+        limit = "no ceiling is set" if ceiling is None else f"budget.usd stops at {ceiling:g} USD"
+        said = [
+            f"{told} and {found.usd:.2g} USD (a token a byte, answers of full length, no repeated "
+            f"attempt); {limit}"
+        ]
+    return said + _about_key(spec.base, environment)
+
+
+def _technique(
+    base: Endpoint, spec: Spec, dataset: Dataset, candidate: Candidate, rows: Sequence[Example]
+) -> tuple[int, float]:
+    prompts: list[Prompt] = [
+        registry.load("prompts", name)(**settings) for name, settings in candidate.prompts
+    ]
+    chance = any(prompt.stochastic for prompt in prompts)
+    requests, usd = 0, 0.0
+    for index in range(spec.seeds if chance else 1):
+        seed = derive(spec.seed, index, "prompt")
+        frame = fold(prompts, frame_of(spec, dataset), dataset.train, seed)
+        asked = Asked(
+            labels=frame.labels if closed(frame) else (),
+            max_new_tokens=answer_limit(base, frame, dataset.train),
+        )
+        requests += len(rows)
+        usd += sum(base.most_usd(frame.messages(row), asked) for row in rows)
+    return requests, usd
+
+
+def _of_bytes(dataset: Dataset) -> list[Example]:
+    """Return rows that are as long as those of the sealed test."""
+    lengths = dataset.test.lengths(lambda text: len(text.encode("utf-8")))
+    return [Example(id="", input="x" * length, output="") for length in lengths]
+
+
+def _about_key(base: EndpointSection, environment: Mapping[str, str]) -> list[str]:
+    if not environment.get(base.key_env):
+        return [f"endpoint: {base.key_env} is not set; it is asked without a key"]
+    parts = urlsplit(base.endpoint)
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        return [f"endpoint: the key in {base.key_env} would travel unencrypted (http)"]
+    return []

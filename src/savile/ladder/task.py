@@ -1,0 +1,34 @@
+"""What a spec and its data say before any base is loaded: the task's words, the rows that judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from savile.data import Dataset
+from savile.prompts.base import Frame
+from savile.spec import Spec
+from savile.types import Example
+
+MOST_JUDGES: Final = 256
+"""Dev rows that judge: they tell learning rates apart, and every look at them costs a pass."""
+
+
+def frame_of(spec: Spec, dataset: Dataset) -> Frame:
+    """Return the task's words, before any prompt changes them."""
+    prompt = spec.prompt
+    return Frame(
+        instruction=prompt.instruction,
+        system=prompt.system,
+        trigger=prompt.trigger,
+        answer_marker=prompt.answer_marker,
+        labels=dataset.labels,
+    )
+
+
+def judges(dev: Sequence[Example]) -> tuple[Example, ...]:
+    """Return the dev rows that judge every technique: those with the lowest ids.
+
+    An id is a hash of its row, so they are a random sample that new rows hardly move.
+    """
+    return tuple(sorted(dev, key=lambda example: example.id)[:MOST_JUDGES])
