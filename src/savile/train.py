@@ -68,9 +68,10 @@ OnProgress = Callable[[Progress], None]
 
 def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None) -> Trained:
     """Train what is attached and leave its best state by dev score in place."""
-    loop = _Loop(job, attached, on_progress)
-    with Meter(job.lm) as meter, carrying(job.lm, loop.heads):
-        loop.run()
+    with Meter(job.lm) as meter:
+        loop = _Loop(job, attached, on_progress)
+        with carrying(job.lm, loop.heads):
+            loop.run()
     return Trained(
         status="ok" if loop.diverged is None else "diverged",
         reason=loop.diverged,
@@ -108,7 +109,8 @@ class _Loop:
         self.heads = _heads(job)
         self.data = self._data(job.train, job.preferences)
         self.dev = self._data(job.dev, job.dev_preferences)
-        self.items = job.objective.items(job.lm, self.data)
+        with job.lm.mixed_precision():
+            self.items = job.objective.items(job.lm, self.data)
         self.dev_items = job.objective.items(job.lm, self.dev)
         _enough(job, self.items, self.dev_items, self.dev.rows)
         named = attached.parameters()
@@ -147,7 +149,7 @@ class _Loop:
         plan, job = self.job.plan, self.job
         marks = {round(plan.steps * i / plan.evaluations) for i in range(1, plan.evaluations + 1)}
         rng = random.Random(job.seed)
-        for step in job.objective.batches(job.lm, self.data, self.items, rng):
+        for step in self._steps(rng):
             loss = self._gradients(step)
             if self._apply(loss):
                 self.step += 1
@@ -162,6 +164,16 @@ class _Loop:
         if self.diverged is None and not self.scored:
             self.diverged = f"diverged by step {self.step}: the dev loss is not finite"
         self._return_to_best()
+
+    def _steps(self, rng: random.Random) -> Iterator[Sequence[Any]]:
+        """Yield the objective's steps; what it computes for them has the precision of the loss, so
+        that a policy that has not moved is its own reference."""
+        job = self.job
+        steps = job.objective.batches(job.lm, self.data, self.items, rng)
+        while True:
+            with job.lm.mixed_precision():
+                step = next(steps)
+            yield step
 
     def _data(self, rows: Sequence[Example], preferences: Sequence[Preference]) -> TrainingData:
         job, plan = self.job, self.job.plan

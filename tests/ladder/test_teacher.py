@@ -78,6 +78,14 @@ def test_a_teacher_is_asked_by_a_prompt(tmp_path: Path) -> None:
         specs.load(task)
 
 
+def test_a_teacher_lacks_what_its_prompt_needs(tmp_path: Path) -> None:
+    base = small_case.write_base(tmp_path / "base")
+    more = [f"teacher: {{base: {base}, technique: system}}"]
+    task = small_case.write_case(tmp_path / "case", base, ladder="[zero_shot]", more=more)
+    with pytest.raises(UsageError, match=r"teacher.technique: needs a system prompt"):
+        ladder.run(specs.load(task), tmp_path / "run")
+
+
 class Knows(Teacher):
     """Says one thing of everything."""
 

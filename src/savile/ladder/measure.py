@@ -17,7 +17,7 @@ from savile.deltas.base import Attached
 from savile.ladder.bench import Bench
 from savile.ladder.comparison import of_judge, on_test
 from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS, Unit
-from savile.ladder.trial import Outcome, answers_of, does_not_fit, guarded
+from savile.ladder.trial import Outcome, answers_of, as_rows, does_not_fit, guarded
 from savile.ladder.written import frame_from_json
 from savile.lm.base import Base
 from savile.lm.local import Local
@@ -82,7 +82,8 @@ def _measure(
     bench: Bench, test: Sequence[Example], ready: Ready, on_passes: Callable[[float], None]
 ) -> Outcome:
     with attached(bench.base, ready) as on_base:
-        if (reason := does_not_fit(bench.base, ready.frame, test)) is not None:
+        held_out = [] if ready.start is None else as_rows(bench.test_preferences)
+        if (reason := does_not_fit(bench.base, ready.frame, [*test, *held_out])) is not None:
             return Outcome(result={"status": "not_run", "reason": reason})
         with Meter(bench.base) as meter:
             predictions = answers_of(bench.base, ready.frame, test, ready.max_new_tokens, on_passes)

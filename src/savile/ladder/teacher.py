@@ -13,12 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from savile import stats
+from savile.errors import Problem, UsageError
 from savile.ladder.bases import open_base
 from savile.ladder.bench import Bench
 from savile.ladder.board import Line
 from savile.ladder.teaching import Teaching
 from savile.metrics.base import Metric
 from savile.spec import Spec
+from savile.spec.ladder import reason as lacking
 from savile.technique import build
 
 
@@ -26,6 +28,11 @@ def teaching_of(spec: Spec, bench: Bench) -> Teaching | None:
     """Open the spec's teacher, asked with demonstrations of this bench's train rows."""
     if spec.teacher is None:
         return None
+    gives = frozenset({"pairs"} if bench.train else ())
+    gives |= {"system"} if bench.frame.system else frozenset()
+    gives |= {"rationales"} if all(row.rationale for row in bench.train) else frozenset()
+    if (reason := lacking(spec.teacher.candidate.needs, gives)) is not None:
+        raise UsageError(Problem(what=reason, where="teacher.technique"))
     base = open_base(spec.teacher.base, spec.folder, spec.compute)
     technique = build(spec.teacher.candidate, bench.frame)
     frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"))

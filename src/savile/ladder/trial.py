@@ -230,10 +230,15 @@ def _judged(bench: Bench, objectives: Sequence[Objective]) -> Sequence[Preferenc
 
 
 def _seen(bench: Bench, objectives: Sequence[Objective]) -> list[Example]:
+    """Return every judged answer that objectives use, as a row."""
+    return as_rows(_judged(bench, objectives))
+
+
+def as_rows(preferences: Sequence[Preference]) -> list[Example]:
     """Return every judged answer as a row."""
     return [
         Example(id=p.id, input=p.input, output=answer)
-        for p in _judged(bench, objectives)
+        for p in preferences
         for answer in (p.chosen, p.rejected)
         if answer is not None
     ]
