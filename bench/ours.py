@@ -16,6 +16,7 @@ from case import Case, Row, instruction, sample, write_model
 from machine import Clock
 from savile.deltas.base import Attached
 from savile.deltas.lora import LoRA
+from savile.job import Job, Plan, encode
 from savile.lm.load import load
 from savile.lm.model import LM
 from savile.lm.tree import Tree
@@ -23,7 +24,6 @@ from savile.metrics.exact_match import ExactMatch
 from savile.objectives.base import Batch, TrainingData
 from savile.objectives.sft import SFT
 from savile.prompts.base import Frame
-from savile.job import Job, Plan, encode
 from savile.train import train
 from savile.types import Example, Message
 
