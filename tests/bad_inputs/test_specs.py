@@ -86,7 +86,7 @@ CASES = [
     yaml(
         "same-technique", SPEC.replace("zero_shot", "few_shot: {k: 4}"), "same technique as item 1"
     ),
-    yaml("not-a-technique", SPEC.replace("zero_shot", "[1, b]"), "should be a name such as"),
+    yaml("not-a-technique", SPEC.replace("zero_shot", "[[a], b]"), "should be a name such as"),
     yaml("ladder-empty", SPEC.replace("[zero_shot, {few_shot: {k: 4}}]", "[]"), "1 to 200"),
     Case(
         "C1-set",

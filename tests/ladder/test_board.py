@@ -152,9 +152,9 @@ def test_rows_are_ordered_by_score_and_what_has_none_is_last() -> None:
 
 def test_the_tied_are_ranked_by_what_does_not_depend_on_the_clock() -> None:
     slow, fast = (line_of(story([GOOD, p]), scale()).row for p in (GOOD, HALF))
-    assert cost_of(slow, 1_000) == cost_of(fast, 1_000) == 2e9 + 1000 * 2 * 1_000 * 10
+    assert cost_of(slow) == cost_of(fast) == 2e9 + 1000 * 2 * 1_000 * 10
     paid = line_of(story([GOOD, GOOD]), scale(Prices(label=0.5, hour=3.6))).row
-    assert cost_of(paid, 1_000) == pytest.approx(24.032 + 1.0)
+    assert cost_of(paid) == pytest.approx(24.032 + 1.0)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_cost_says_what_was_counted(prices: Prices, counted: str) -> None:
     row = line_of(story([GOOD, HALF]), against).row
     assert costs_of([row], against.prices) == (
         counted,
-        {"lora": cost_of(row, 1_000)},
+        {"lora": cost_of(row)},
     )
 
 
