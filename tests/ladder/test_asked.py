@@ -19,6 +19,7 @@ from savile.ladder import run as ladder
 from savile.ladder.answer import Customized
 from savile.ladder.folder import RunFolder
 from savile.ladder.interrupt import Interrupt
+from savile.ladder.prepare import Choice
 from tests import small_case
 from tests.endpoint_server import Act, Exchange, Server, answers, status
 
@@ -242,6 +243,55 @@ def test_a_measured_prompt_answers_new_questions(
     assert len(server.seen) == before + 2
 
 
+# ── several bases ────────────────────────────────────────────────────────────────────────────
+
+
+def test_weights_here_and_a_model_behind_an_api_stand_on_one_board(
+    server: Server, task: Write, tiny_base: Path, tmp_path: Path
+) -> None:
+    path, out = task(server, ladder="[zero_shot, {lora: {learning_rate: 0.02}}]"), tmp_path / "a"
+    text = path.read_text()
+    first = next(line for line in text.splitlines() if line.startswith("base: "))
+    both = f"bases: [{tiny_base}, {first.removeprefix('base: ')}]\nbudget: {{train_examples: 320}}"
+    path.write_text(text.replace(first, both))
+    board = ladder.run(specs.load(path), out)
+    found = rows(board)
+    assert board["base"] == f"{tiny_base}, m at {server.host}"
+    here, there = f"zero_shot on {tiny_base}", "zero_shot on m"
+    assert (found[here]["remote"], found[there]["remote"]) == (False, True)
+    assert found[there]["score"] > found[here]["score"]
+    assert (found[here]["usd_per_1000"], found[there]["usd_per_1000"] > 0) == (None, True)
+    assert (found[here]["base"], found[there]["base"]) == (str(tiny_base), f"m at {server.host}")
+    assert found[f"lora(learning_rate=0.02) on {tiny_base}"]["status"] == "ok"
+    assert found["lora(learning_rate=0.02) on m"]["status"] == "not_run"
+    assert board["endpoint"]["answers"] == 56
+    assert Customized(out, there).predict(["sold apples"]) == ["yes"]
+    assert set(Customized(out, here).predict(["sold apples"])) <= {"yes", "no"}
+    chosen = Choice(only=("zero_shot",)).of(specs.load(path).candidates(frozenset({"pairs"})))
+    assert [candidate.name for candidate in chosen] == [here, there]
+
+
+def test_a_teacher_behind_an_api_is_paid_from_the_same_purse(
+    server: Server, task: Write, tiny_base: Path, tmp_path: Path
+) -> None:
+    path = task(server, ladder="[{lora+distill_text: {lora: {learning_rate: 0.02}}}]")
+    text = path.read_text()
+    first = next(line for line in text.splitlines() if line.startswith("base: "))
+    section = f"teacher: {{{first}}}\nbase: {tiny_base}\nbudget: {{train_examples: 320, usd: 1}}"
+    path.write_text(text.replace(first, section))
+    spec, out = specs.load(path), tmp_path / "a"
+    most = estimate.at_most(spec, load(spec))
+    board = ladder.run(spec, out)
+    found = rows(board)
+    assert found["teacher m: zero_shot"]["remote"]
+    assert found["lora(learning_rate=0.02)+distill_text"]["status"] == "ok"
+    paid = store.read_events(out / "payments.jsonl")
+    assert most is not None
+    assert len(paid) == len(server.seen) == most.requests == 48 + 16 + 40
+    with pytest.raises(InterruptedRun, match=r"budget\.usd"):
+        ladder.run(specs.load(path, ["budget.usd=0.001", "base=embedded"]), tmp_path / "b" / "c")
+
+
 # ── before a run ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -288,5 +338,5 @@ def test_check_looks_at_the_key_without_showing_it(
 ) -> None:
     spec = specs.load(task(server, base="max_tokens: 9"), [f"base.endpoint={endpoint}"])
     first, *rest = estimate.notes(spec, load(spec), environment)
-    assert first.endswith("requests; base.price would tell what they cost")
+    assert first.endswith("requests; their price (base.price) would tell what they cost")
     assert [word in note for word, note in zip(words, rest, strict=True)] == [True] * len(words)

@@ -123,7 +123,7 @@ def test_a_finished_run_is_read_and_not_computed_again(
     finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, folder = finished
-    monkeypatch.setattr(ladder, "base_of", lambda *a, **k: pytest.fail("computed again"))
+    monkeypatch.setattr(ladder, "bases_of", lambda *a, **k: pytest.fail("computed again"))
     assert ladder.run(specs.load(task), folder) == board_of(folder)
 
 

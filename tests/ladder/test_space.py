@@ -9,7 +9,7 @@ from savile import store
 from savile.errors import EnvironmentProblem
 from savile.ladder import run as ladder
 from savile.ladder import space
-from savile.ladder.bases import base_of
+from savile.ladder.bases import bases_of
 from savile.ladder.bench import bench_of
 from savile.ladder.folder import RunFolder, unit_id
 from savile.ladder.plan import from_json
@@ -31,7 +31,7 @@ def test_the_estimate_is_close_and_what_is_committed_needs_nothing(
     spec = specs.load(task)
     ladder.run(spec, tmp_path / "run")
     prepared = prepare(spec, tmp_path / "run")
-    bench = bench_of(spec, prepared.dataset, base_of(spec, prepared.folder))
+    bench = bench_of(spec, prepared.dataset, *bases_of(spec, prepared.folder))
     cells = {c.technique: c for c in from_json(store.read_json(tmp_path / "run" / "plan.json"))}
     assert len(prepared.candidates) == len(cells) == 5
     for candidate in prepared.candidates:

@@ -232,17 +232,18 @@ def _load(path: Path, changes: list[str] | None) -> Spec:
 
 
 def _check_base(spec: Spec, dataset: Dataset) -> list[str]:
-    """Check the files of the base where they are on this machine; return what is to know."""
+    """Check the files of the bases that are on this machine; return what is to know."""
     from savile.ladder import estimate
     from savile.lm import folder, resolve
 
-    if not isinstance(spec.base, str):
-        return estimate.notes(spec, dataset)
-    found = resolve.at_hand(spec.base, spec.folder)
-    if found is None:
-        return [f"base {spec.base}: not in the local cache: not checked"]
-    folder.validate(found)
-    return []
+    notes = estimate.notes(spec, dataset)
+    for base in (base for base in spec.every_base if isinstance(base, str)):
+        found = resolve.at_hand(base, spec.folder)
+        if found is None:
+            notes.append(f"base {base}: not in the local cache: not checked")
+        else:
+            folder.validate(found)
+    return notes
 
 
 def _board(folder: Path) -> dict[str, Any]:

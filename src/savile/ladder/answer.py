@@ -12,6 +12,7 @@ from savile.ladder.folder import RunFolder, unit_id
 from savile.ladder.measure import attached, ready_of
 from savile.ladder.trial import answers_of, does_not_fit
 from savile.lm.base import Base
+from savile.lm.endpoint.purse import Purse
 from savile.prompts.base import Frame
 from savile.spec.model import ComputeSection
 from savile.types import Example, Prediction
@@ -38,7 +39,7 @@ class Customized:
             raise _no_technique(run, technique)
         self.technique = technique
         self._ready = ready_of(unit)
-        self._base = _base(run)
+        self._base = _base(run, self._ready.candidate.base)
 
     def predict(self, inputs: Sequence[str]) -> list[str | None]:
         """Return one answer per input; None where none could be read out of the model's text.
@@ -71,10 +72,10 @@ def best_of(board: Mapping[str, Any]) -> str:
     raise UsageError(Problem(what="no technique of this run has a score"))
 
 
-def _base(run: RunFolder) -> Base:
+def _base(run: RunFolder, index: int) -> Base:
     manifest = run.manifest() or {}
-    folder, base = Path(manifest["base_folder"]), bases.from_json(manifest["base"])
-    if bases.identity(base, folder) != manifest["identity"]["base"]:
+    folder, base = Path(manifest["base_folder"]), bases.from_json(manifest["bases"][index])
+    if bases.identity(base, folder) != manifest["identity"]["base"][index]:
         raise IntegrityError(
             Problem(
                 where=str(run.path),
@@ -83,7 +84,7 @@ def _base(run: RunFolder) -> Base:
             )
         )
     compute = ComputeSection.model_validate(manifest["identity"]["spec"]["compute"])
-    return bases.open_base(base, folder, compute, answers=run.answers_path)
+    return bases.open_base(base, folder, compute, bases.Till(Purse(), run.answers_path))
 
 
 def _refuse_long(base: Base, frame: Frame, rows: Sequence[Example]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 
@@ -31,13 +31,17 @@ def identity(base: str | EndpointSection, folder: Path) -> str:
     return weights.identity(base, folder)
 
 
+class Till(NamedTuple):
+    """What all endpoints of a run share."""
+
+    purse: Purse
+    """What may be paid."""
+    answers: Path | None = None
+    """Folder of kept answers; None keeps none."""
+
+
 def open_base(
-    base: str | EndpointSection,
-    folder: Path,
-    compute: ComputeSection,
-    *,
-    purse: Purse | None = None,
-    answers: Path | None = None,
+    base: str | EndpointSection, folder: Path, compute: ComputeSection, till: Till | None = None
 ) -> Base:
     """Load a base with its device, precision and threads, or open an endpoint.
 
@@ -45,11 +49,10 @@ def open_base(
         base: the spec's.
         folder: of the spec, where relative folders start.
         compute: where a model runs.
-        purse: what may be paid to an endpoint; None: no limit.
-        answers: folder of an endpoint's kept answers.
+        till: of the run; None: no limit, and no answer is kept.
     """
     if isinstance(base, EndpointSection):
-        return endpoint.open_endpoint(base, purse or Purse(), answers)
+        return endpoint.open_endpoint(base, *(till or Till(Purse())))
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)
     lm = weights.load(
@@ -64,15 +67,15 @@ def open_base(
     return Local(lm)
 
 
-def base_of(spec: Spec, run: RunFolder) -> Base:
-    """Open the base of a run: what earlier sessions paid, and what was answered, is known."""
+def bases_of(spec: Spec, run: RunFolder) -> tuple[Base, ...]:
+    """Open every base of a run, the teacher's last; what was paid and answered is known."""
     store.mend_events(run.payments_path)
 
     def record(payment: Mapping[str, Any]) -> None:
         store.append_event(run.payments_path, {"time": store.now(), **payment})
 
-    purse = Purse(spec.budget.usd, paid=paid_by(run), record=record)
-    return open_base(spec.base, spec.folder, spec.compute, purse=purse, answers=run.answers_path)
+    till = Till(Purse(spec.budget.usd, paid=paid_by(run), record=record), run.answers_path)
+    return tuple(open_base(base, spec.folder, spec.compute, till) for base in spec.every_base)
 
 
 def paid_by(run: RunFolder) -> float:

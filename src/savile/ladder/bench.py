@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from savile import registry
 from savile.data import Dataset
@@ -23,7 +23,8 @@ from savile.types import Example, Preference
 class Bench:
     """The base and the rows that training and search may see; no test row is in it."""
 
-    base: Base
+    bases: Sequence[Base]
+    """Every base of the run, the teacher's last; techniques stand on the first, or `on` another."""
     frame: Frame
     """The task's words, before any prompt changes them."""
     train: Sequence[Example]
@@ -38,6 +39,15 @@ class Bench:
     """A model to learn from."""
 
     @property
+    def base(self) -> Base:
+        """What answers."""
+        return self.bases[0]
+
+    def on(self, index: int) -> Bench:
+        """Return the bench of techniques on another base, by its place in the run."""
+        return replace(self, bases=(self.bases[index],)) if index else self
+
+    @property
     def lm(self) -> LM:
         """The model itself, for techniques that need `weights`."""
         assert isinstance(self.base, Local), "a technique that trains ran on a base without weights"
@@ -48,10 +58,10 @@ class Bench:
         return derive(self.seed, index, purpose)
 
 
-def bench_of(spec: Spec, dataset: Dataset, base: Base) -> Bench:
+def bench_of(spec: Spec, dataset: Dataset, *bases: Base) -> Bench:
     """Return the bench of a run: train and dev, never test."""
     return Bench(
-        base=base,
+        bases=bases,
         frame=frame_of(spec, dataset),
         train=dataset.train,
         dev=judges(dataset.dev),

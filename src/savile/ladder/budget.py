@@ -71,14 +71,18 @@ def make_plan(
         if runs(candidate, bench)
     }
     if spec.budget.seconds is not None and techniques:
-        probed = {name: probe(bench, technique) for name, technique in techniques.items()}
+        probed = {
+            c.name: probe(bench.on(c.base), techniques[c.name])
+            for c in candidates
+            if c.name in techniques
+        }
         costs = {name: cost for name, cost in probed.items() if cost.reason is None}
         candidates = [
             replace(c, reason=probed[c.name].reason) if c.name in probed else c for c in candidates
         ]
         share = timed_share(spec, costs, {"dev": len(bench.dev), "test": n_test}, share)
     return tuple(
-        cell_of(spec, candidate, techniques.get(candidate.name), bench, share)
+        cell_of(spec, candidate, techniques.get(candidate.name), bench.on(candidate.base), share)
         for candidate in candidates
     )
 

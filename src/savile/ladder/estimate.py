@@ -9,7 +9,7 @@ The prompts are those of the run. The test stays sealed: its rows count by their
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -37,26 +37,28 @@ class Estimate(NamedTuple):
 
 
 def at_most(spec: Spec, dataset: Dataset) -> Estimate | None:
-    """Return the most that a run can cost when nothing is asked twice; None without an endpoint."""
-    if isinstance(spec.base, str):
+    """Return the most that a run can cost when nothing is asked twice; None without endpoints."""
+    if not spec.endpoints:
         return None
-    base, requests, usd = unopened(spec.base), 0, 0.0
+    bases = [None if isinstance(base, str) else unopened(base) for base in spec.every_base]
     rows = [*judges(dataset.dev), *_of_bytes(dataset)]
-    for candidate in spec.candidates(dataset.gives, len(dataset.train)):
-        if candidate.reason is None and candidate.demonstrations <= len(dataset.train):
-            n, paid = _technique(base, spec, dataset, candidate, rows)
+    requests, usd = 0, 0.0
+    for asking in _asking(spec, dataset, rows):
+        if (base := bases[asking.candidate.base]) is not None:
+            n, paid = _technique(base, spec, dataset, asking)
             requests, usd = requests + n, usd + paid
-    return Estimate(requests, usd if spec.base.price else None)
+    priced = all(endpoint.price for endpoint in spec.endpoints)
+    return Estimate(requests, usd if priced else None)
 
 
 def notes(spec: Spec, dataset: Dataset, environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return what `savile check` says about the endpoint of a spec; nothing without one."""
+    """Return what `savile check` says about the endpoints of a spec; nothing without one."""
     found = at_most(spec, dataset)
-    if found is None or isinstance(spec.base, str):
+    if found is None:
         return []
     told = f"endpoint: at most {found.requests:,} requests"
     if found.usd is None:
-        said = [f"{told}; base.price would tell what they cost"]
+        said = [f"{told}; their price (base.price) would tell what they cost"]
     else:
         ceiling = spec.budget.usd
         limit = "no ceiling is set" if ceiling is None else f"budget.usd stops at {ceiling:g} USD"
@@ -64,26 +66,42 @@ def notes(spec: Spec, dataset: Dataset, environment: Mapping[str, str] = os.envi
             f"{told} and {found.usd:.2g} USD (a token a byte, answers of full length, no repeated "
             f"attempt); {limit}"
         ]
-    return said + _about_key(spec.base, environment)
+    return said + [note for base in spec.endpoints for note in _about_key(base, environment)]
 
 
-def _technique(
-    base: Endpoint, spec: Spec, dataset: Dataset, candidate: Candidate, rows: Sequence[Example]
-) -> tuple[int, float]:
+class _Asking(NamedTuple):
+    """A technique that runs, how often, and the rows it is asked."""
+
+    candidate: Candidate
+    seeds: int
+    rows: Sequence[Example]
+
+
+def _asking(spec: Spec, dataset: Dataset, rows: Sequence[Example]) -> Iterator[_Asking]:
+    candidates = spec.candidates(dataset.gives, len(dataset.train))
+    for candidate in candidates:
+        if candidate.reason is None and candidate.demonstrations <= len(dataset.train):
+            yield _Asking(candidate, spec.seeds, rows)
+    if (teacher := spec.teaching_candidate) is not None:
+        taught = any("teacher" in c.needs and c.reason is None for c in candidates)
+        yield _Asking(teacher, 1, [*rows, *(dataset.train if taught else ())])
+
+
+def _technique(base: Endpoint, spec: Spec, dataset: Dataset, asking: _Asking) -> tuple[int, float]:
     prompts: list[Prompt] = [
-        registry.load("prompts", name)(**settings) for name, settings in candidate.prompts
+        registry.load("prompts", name)(**settings) for name, settings in asking.candidate.prompts
     ]
     chance = any(prompt.stochastic for prompt in prompts)
     requests, usd = 0, 0.0
-    for index in range(spec.seeds if chance else 1):
+    for index in range(asking.seeds if chance else 1):
         seed = derive(spec.seed, index, "prompt")
         frame = fold(prompts, frame_of(spec, dataset), dataset.train, seed)
         asked = Asked(
             labels=frame.labels if closed(frame) else (),
             max_new_tokens=answer_limit(base, frame, dataset.train),
         )
-        requests += len(rows)
-        usd += sum(base.most_usd(frame.messages(row), asked) for row in rows)
+        requests += len(asking.rows)
+        usd += sum(base.most_usd(frame.messages(row), asked) for row in asking.rows)
     return requests, usd
 
 

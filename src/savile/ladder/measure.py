@@ -73,6 +73,7 @@ def measure(
     """Answer every test row with a committed trial; a technique that cannot gets a reason."""
     started = time.perf_counter()
     ready = ready_of(trial)
+    bench = bench.on(ready.candidate.base)
     outcome = guarded(lambda: _measure(bench, test, ready, on_passes))
     spent = {"unit_seconds": time.perf_counter() - started, **bench.base.tally()}
     return replace(outcome, result={**outcome.result, **spent})

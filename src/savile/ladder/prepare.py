@@ -24,6 +24,7 @@ from savile.errors import Problem, UsageError
 from savile.ladder import bases, identity
 from savile.ladder.folder import RunFolder
 from savile.spec import Candidate, Spec
+from savile.spec.ladder import ON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,8 @@ class Choice:
 
 
 def without_settings(name: str) -> str:
-    """Return a candidate's name without what stands in parentheses."""
-    return re.sub(r"\([^)]*\)", "", name)
+    """Return a candidate's name without what stands in parentheses, and without its base."""
+    return re.sub(r"\([^)]*\)", "", name.partition(ON)[0])
 
 
 def _unknown(flag: str, name: str, names: Sequence[str]) -> Problem:
@@ -116,7 +117,7 @@ def prepare(
         "spec": spec.decisive(),
         "techniques": [candidate.name for candidate in candidates],
         "data": dict(dataset.hashes),
-        "base": bases.identity(spec.base, spec.folder),
+        "base": [bases.identity(base, spec.folder) for base in spec.every_base],
         "code": identity.code_version(),
         "versions": identity.versions(),
     }
@@ -133,7 +134,7 @@ def prepare(
         facts={
             "machine": machine(),
             "task": spec.task,
-            "base": bases.as_json(spec.base),
+            "bases": [bases.as_json(base) for base in spec.every_base],
             "base_folder": str(spec.folder.resolve()),
         },
         data_seconds=data_seconds,

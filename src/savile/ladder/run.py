@@ -15,8 +15,8 @@ from typing import Any
 from savile import store
 from savile.ladder import asking, board, progress, space
 from savile.ladder.baselines import baselines
-from savile.ladder.bases import base_of, name_of, paid_by
-from savile.ladder.bench import Bench, bench_of
+from savile.ladder.bases import bases_of, name_of, paid_by
+from savile.ladder.bench import bench_of
 from savile.ladder.budget import make_plan
 from savile.ladder.clock import Clock
 from savile.ladder.costs import costs_of, prices_of
@@ -79,22 +79,22 @@ class _Run:
         self.spec = prepared.spec
         self.clock = Clock(data=prepared.data_seconds)
         self.work = progress.Work(1.0, listener)
-        self.work.say("load", name_of(self.spec.base))
+        self.work.say("load", ", ".join(map(name_of, self.spec.every_base)))
         with self.clock.of("load"):
-            self.bench = bench_of(self.spec, prepared.dataset, base_of(self.spec, self.folder))
-            self.teaching = teaching_of(self.spec, self.bench)
-            self.bench = replace(self.bench, teaching=self.teaching)
-        self.folder.same_device(self.bench.base.device)
+            self.bench = bench_of(self.spec, prepared.dataset, *bases_of(self.spec, self.folder))
+            self.bench = replace(self.bench, teaching=teaching_of(self.spec, self.bench))
+        self.device = next((b.device for b in self.bench.bases if b.device != "cpu"), "cpu")
+        self.folder.same_device(self.device)
+        known = [*prepared.candidates, *filter(None, [self.spec.teaching_candidate])]
+        self.candidates = {candidate.name: candidate for candidate in known}
         self.cells = self._plan()
         space.check(self.folder, self.cells, prepared.candidates, self.bench, self._n_test)
         self.work.total = sum(self._passes(cell) for cell in self.cells) or 1.0
 
     def result(self) -> Board:
         """Do everything that is still to do; return the board document."""
-        candidates = {candidate.name: candidate for candidate in self.prepared.candidates}
-        stories = [self._trained(cell, candidates[cell.technique]) for cell in self.cells]
-        if self.spec.teacher is not None:
-            teacher = self.spec.teacher.candidate
+        stories = [self._trained(cell, self.candidates[cell.technique]) for cell in self.cells]
+        if (teacher := self.spec.teaching_candidate) is not None:
             cell = Cell(technique=teacher.name, kind="prompt", seeds=1)
             stories.append(self._trained(cell, teacher))
         test = self._open_test()
@@ -176,8 +176,7 @@ class _Run:
         passes = examples * PASSES_TRAINED_ROW + len(self.bench.dev)
         label = self._label(candidate.name, index)
         phase: Phase = "train" if examples else "predict"
-        bench = self._bench_of(candidate.name)
-        return self._unit(phase, unit, label, passes, lambda: run_trial(bench, attempt))
+        return self._unit(phase, unit, label, passes, lambda: run_trial(self.bench, attempt))
 
     # ── the sealed test ──────────────────────────────────────────────────────────────────────
 
@@ -206,15 +205,7 @@ class _Run:
         return replace(story, measured=units)
 
     def _measuring(self, test: Sequence[Example], trial: Unit) -> Callable[[], Outcome]:
-        bench = self._bench_of(trial.result["technique"])
-        return lambda: measure(bench, test, trial, self.work.at)
-
-    def _bench_of(self, technique: str) -> Bench:
-        """Return the bench a technique stands on: the teacher has a base of its own."""
-        teacher = self.spec.teacher
-        if self.teaching is None or teacher is None or technique != teacher.candidate.name:
-            return self.bench
-        return replace(self.bench, base=self.teaching.base)
+        return lambda: measure(self.bench, test, trial, self.work.at)
 
     # ── board ────────────────────────────────────────────────────────────────────────────────
 
@@ -244,7 +235,7 @@ class _Run:
         return {
             "schema_version": SCHEMA_VERSION,
             "task": spec.task,
-            "base": self.bench.base.name,
+            "base": ", ".join(map(name_of, spec.bases or (spec.base,))),
             "metric": spec.metric_name,
             "n_test": len(test),
             "seeds": spec.seeds,
@@ -265,12 +256,13 @@ class _Run:
             "verdict": asdict(said),
             "endpoint": asking.summary((s.results for s in stories), paid_by(self.folder)),
             "seconds": self.clock.seconds(),
-            "machine": {**self.prepared.facts["machine"], "device": self.bench.base.device},
+            "machine": {**self.prepared.facts["machine"], "device": self.device},
             "versions": dict(self.prepared.identity["versions"]),
         }
 
-    def _scale(self, test: Sequence[Example], technique: str = "") -> board.Scale:
-        spec, base = self.spec, self._bench_of(technique).base
+    def _scale(self, test: Sequence[Example], technique: str | None = None) -> board.Scale:
+        spec = self.spec
+        base = self.bench.bases[self.candidates[technique].base if technique else 0]
         timed = spec.budget.seconds is not None
         return board.Scale(
             metric=self.bench.metric,

@@ -14,7 +14,6 @@ from typing import Any
 
 from savile import stats
 from savile.errors import Problem, UsageError
-from savile.ladder.bases import open_base
 from savile.ladder.bench import Bench
 from savile.ladder.board import Line
 from savile.ladder.teaching import Teaching
@@ -33,10 +32,9 @@ def teaching_of(spec: Spec, bench: Bench) -> Teaching | None:
     gives |= {"rationales"} if all(row.rationale for row in bench.train) else frozenset()
     if (reason := lacking(spec.teacher.candidate.needs, gives)) is not None:
         raise UsageError(Problem(what=reason, where="teacher.technique"))
-    base = open_base(spec.teacher.base, spec.folder, spec.compute)
     technique = build(spec.teacher.candidate, bench.frame)
     frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"))
-    return Teaching(base=base, frame=frame, train=bench.train)
+    return Teaching(base=bench.bases[-1], frame=frame, train=bench.train)
 
 
 def against_teacher(

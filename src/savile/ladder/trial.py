@@ -65,6 +65,7 @@ class Attempt:
 
 def run_trial(bench: Bench, attempt: Attempt) -> Outcome:
     """Run one trial; a technique that cannot be run comes back with its status and reason."""
+    bench = bench.on(attempt.candidate.base)
     with Meter(bench.base) as meter:
         outcome = guarded(lambda: _run(bench, attempt))
     spent = {"unit_seconds": meter.seconds, "peak_bytes": meter.peak_bytes, **bench.base.tally()}

@@ -136,14 +136,27 @@ class EndpointSection(Section):
             )
         return value
 
-    def decisive(self) -> dict[str, Any]:
-        """Return what can change an answer or its cost, as plain JSON-able values."""
-        return self.model_dump(mode="json", exclude=set(WAYS_OF_ASKING))
-
     @property
     def name(self) -> str:
         """What the board calls it."""
         return f"{self.model} at {urlsplit(self.endpoint).netloc}"
+
+
+def decisive(base: str | EndpointSection) -> Any:
+    """Return what of a base can change an answer or its cost, as plain JSON-able values."""
+    if isinstance(base, str):
+        return base
+    return base.model_dump(mode="json", exclude=set(WAYS_OF_ASKING))
+
+
+def given_by(base: str | EndpointSection) -> frozenset[str]:
+    """Return what a base gives techniques: `weights` where its files are here, or fetched."""
+    return frozenset({"weights"}) if isinstance(base, str) else frozenset()
+
+
+def short_name(base: str | EndpointSection) -> str:
+    """Return what stands behind a technique when a board has several bases."""
+    return base if isinstance(base, str) else base.model
 
 
 NAMED, REACHED = "<name>", "<endpoint>"

@@ -14,7 +14,7 @@ from savile.errors import Problem, UsageError
 from savile.spec import document as yaml
 from savile.spec import ladder as grammar
 from savile.spec.document import Document
-from savile.spec.endpoint import NAMED, REACHED
+from savile.spec.endpoint import NAMED, REACHED, short_name
 from savile.spec.faults import Fault, Loc, clipped, from_pydantic, nearest, one_of, unknown_key
 from savile.spec.model import Spec
 from savile.spec.settings import check
@@ -65,7 +65,7 @@ def validate(tree: Mapping[str, Any]) -> tuple[Spec | None, list[Fault]]:
         spec = Spec.model_validate(tree)
     except ValidationError as error:
         return None, [*faults, *_section_faults(error)]
-    faults += _ceiling(spec)
+    faults += [*_ceiling(spec), *_twice(spec)]
     return (None, faults) if faults else (spec, [])
 
 
@@ -74,13 +74,23 @@ def _ceiling(spec: Spec) -> list[Fault]:
     if spec.budget.usd is None:
         return []
     loc: Loc = ("budget", "usd")
-    if isinstance(spec.base, str):
-        what = "'budget.usd' limits what is paid to endpoints, and the base is on this machine"
+    if not spec.endpoints:
+        what = "'budget.usd' limits what is paid to endpoints, and every base is on this machine"
         return [Fault(loc, what, fix="Remove it")]
-    if spec.base.price is None:
-        fix = "Write base.price: {input: USD, output: USD}, per million tokens"
-        return [Fault(loc, "'budget.usd' needs the prices of the endpoint", fix=fix)]
-    return []
+    unpriced = [endpoint.model for endpoint in spec.endpoints if endpoint.price is None]
+    what = f"'budget.usd' needs the prices of every endpoint; {one_of(unpriced)} has none"
+    fix = "Write price: {input: USD, output: USD}, per million tokens, into its section"
+    return [Fault(loc, what, fix=fix)] if unpriced else []
+
+
+def _twice(spec: Spec) -> list[Fault]:
+    """Check that the bases of a board can be told apart."""
+    names = [short_name(base) for base in spec.bases or ()]
+    return [
+        Fault(("bases", index), f"the base '{name}' is named twice")
+        for index, name in enumerate(names)
+        if name in names[:index]
+    ]
 
 
 def _without_nulls(tree: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -193,8 +203,8 @@ def _elsewhere(fault: Fault) -> Fault:
 def _fields_at(loc: Loc) -> list[str]:
     """Return the keys of the section at `loc`."""
     model: type[BaseModel] = Spec
-    for key in loc:
-        model = _section(model.model_fields[str(key)].annotation) or model
+    for key in (key for key in loc if isinstance(key, str)):
+        model = _section(model.model_fields[key].annotation) or model
     return list(model.model_fields)
 
 

@@ -16,37 +16,13 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from savile.errors import Problem, UsageError
 from savile.prompts.base import DEFAULT_MARKER
 from savile.spec import ladder as grammar
-from savile.spec.endpoint import Base
+from savile.spec.endpoint import Base, EndpointSection, decisive, given_by, short_name
 from savile.spec.section import Count, Section, Text, Usd
-from savile.spec.settings import REAL, WHOLE
+from savile.spec.settings import REAL, WHOLE, as_delimiter, closed_set
 from savile.spec.teacher import TeacherSection
 
 Share = Annotated[float, Field(ge=0.0, le=1.0), REAL]
 Letter = Annotated[str, Field(min_length=1, max_length=1)]
-WEIGHTS = frozenset({"weights"})
-"""What a base gives whose files are on this machine or fetched to it."""
-
-
-def _labels(value: Any) -> Any:
-    if isinstance(value, str):
-        if value == "auto":
-            return value
-        raise ValueError(f"'labels' should be a list, or auto, not the text '{value}'")
-    if not isinstance(value, (list, tuple)):
-        return value
-    for label in value:
-        if not isinstance(label, str) or not label.strip():
-            raise ValueError(f"'labels' holds {label!r}, which is not a text; quote it")
-    repeated = sorted({label for label in value if list(value).count(label) > 1})
-    if repeated:
-        raise ValueError(f"'labels' holds {repeated[0]!r} twice")
-    if len(value) < 2:
-        raise ValueError("'labels' should have at least two labels")
-    return tuple(value)
-
-
-def _delimiter(value: Any) -> Any:
-    return {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(value, value)
 
 
 @final
@@ -97,7 +73,7 @@ class DataSection(Section):
         "auto", "columns", "prompt_completion", "chat", "alpaca", "sharegpt", "steps"
     ] = "auto"
     """Shape of the rows; `auto` recognizes it and says so."""
-    delimiter: Annotated[Letter | None, BeforeValidator(_delimiter)] = None
+    delimiter: Annotated[Letter | None, BeforeValidator(as_delimiter)] = None
     """Delimiter of CSV files when it is not the comma (`tab` for .tsv is known)."""
     encoding: Text = "utf-8"
     """Encoding of the files; never guessed."""
@@ -140,7 +116,7 @@ class PromptSection(Section):
     """The task in words, shown once at the start."""
     system: str | None = None
     """Persona, policy or style; shown by the techniques that contain `system`."""
-    labels: Annotated[tuple[str, ...] | Literal["auto"] | None, BeforeValidator(_labels)] = None
+    labels: Annotated[tuple[str, ...] | Literal["auto"] | None, BeforeValidator(closed_set)] = None
     """The closed set of answers: a list, or `auto` for the outputs that occur in the file of train
     (before dev and test are cut out of it)."""
     trigger: Text | None = None
@@ -210,6 +186,8 @@ class Spec(Section):
     API: `{endpoint: URL, model: NAME}`."""
     teacher: TeacherSection | None = None
     """A larger or better model to learn from (`distill`) and to be held against."""
+    bases: Annotated[tuple[Base, ...], Field(min_length=2, max_length=16)] | None = None
+    """Several base models on one board, in the place of `base`: every technique on each of them."""
     data: DataSection
     """Where the rows are and how to read them."""
     prompt: PromptSection = PromptSection()
@@ -233,6 +211,35 @@ class Spec(Section):
     """Where the model runs."""
 
     _path: Path = PrivateAttr(default=Path("task.yaml"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_base(cls, values: Any) -> Any:
+        """Let `base` be the first of `bases`: its tokenizer counts, its context limits the rows."""
+        several = values.get("bases") if isinstance(values, dict) else None
+        if not isinstance(several, (list, tuple)) or not several:
+            return values
+        if "base" in values:
+            raise ValueError("'base' and 'bases' are both given; give one of them")
+        return {**values, "base": several[0]}
+
+    @property
+    def every_base(self) -> tuple[str | EndpointSection, ...]:
+        """The base models of the ladder, then the teacher's."""
+        teacher = () if self.teacher is None else (self.teacher.base,)
+        return (*(self.bases or (self.base,)), *teacher)
+
+    @property
+    def teaching_candidate(self) -> grammar.Candidate | None:
+        """The teacher as a row of the board."""
+        if self.teacher is None:
+            return None
+        return replace(self.teacher.candidate, base=len(self.every_base) - 1)
+
+    @property
+    def endpoints(self) -> tuple[EndpointSection, ...]:
+        """The base models behind an API."""
+        return tuple(base for base in self.every_base if isinstance(base, EndpointSection))
 
     @property
     def path(self) -> Path:
@@ -278,8 +285,11 @@ class Spec(Section):
             )
         gives |= self.compute.gives
         gives |= {"teacher"} if self.teacher else frozenset()
-        gives |= WEIGHTS if isinstance(self.base, str) else frozenset()
-        return tuple(replace(c, reason=c.reason or grammar.reason(c.needs, gives)) for c in found)
+        return tuple(
+            replace(one, reason=one.reason or grammar.reason(one.needs, gives | given_by(base)))
+            for index, base in enumerate(self.bases or (self.base,))
+            for one in grammar.on_base(found, index, short_name(base) if self.bases else None)
+        )
 
     def resolved(self) -> dict[str, Any]:
         """Return everything the spec says, defaults included, as plain JSON-able values."""
@@ -290,9 +300,11 @@ class Spec(Section):
     def decisive(self) -> dict[str, Any]:
         """Return what can change a number: `resolved` without ceilings and ways of asking."""
         kept = self.resolved()
-        del kept["budget"]["usd"]
-        if not isinstance(self.base, str):
-            kept["base"] = self.base.decisive()
+        del kept["budget"]["usd"], kept["bases"]
+        bases = [decisive(base) for base in self.every_base]
+        if self.teacher is not None:
+            kept["teacher"]["base"] = bases.pop()
+        kept["base"] = bases if self.bases else bases[0]
         return kept
 
 

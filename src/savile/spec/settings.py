@@ -44,6 +44,30 @@ def real(value: Any) -> Any:
     return value
 
 
+def closed_set(value: Any) -> Any:
+    """Return a closed set of answers as a tuple; refuse what is no list of different texts."""
+    if isinstance(value, str):
+        if value == "auto":
+            return value
+        raise ValueError(f"'labels' should be a list, or auto, not the text '{value}'")
+    if not isinstance(value, (list, tuple)):
+        return value
+    for label in value:
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(f"'labels' holds {label!r}, which is not a text; quote it")
+    repeated = sorted({label for label in value if list(value).count(label) > 1})
+    if repeated:
+        raise ValueError(f"'labels' holds {repeated[0]!r} twice")
+    if len(value) < 2:
+        raise ValueError("'labels' should have at least two labels")
+    return tuple(value)
+
+
+def as_delimiter(value: Any) -> Any:
+    """Return the letter that a delimiter's name stands for."""
+    return {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(value, value)
+
+
 WHOLE = BeforeValidator(whole)
 REAL = BeforeValidator(real)
 NUMBERS: Mapping[str, tuple[type, BeforeValidator]] = {"int": (int, WHOLE), "float": (float, REAL)}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self, final
 from pydantic import Field, model_validator
 
 from savile.spec import ladder as grammar
-from savile.spec.endpoint import Base
+from savile.spec.endpoint import Base, short_name
 from savile.spec.section import Section
 from savile.spec.settings import REAL
 
@@ -36,7 +36,7 @@ class TeacherSection(Section):
     @property
     def name(self) -> str:
         """What the base is called."""
-        return self.base if isinstance(self.base, str) else self.base.model
+        return short_name(self.base)
 
     @property
     def candidate(self) -> grammar.Candidate:

@@ -15,7 +15,7 @@ from savile.lm.endpoint.cache import Cache
 from savile.lm.endpoint.purse import Purse
 from savile.lm.endpoint.remote import Endpoint
 from savile.lm.endpoint.secret import Secret
-from savile.spec.endpoint import EndpointSection
+from savile.spec.endpoint import EndpointSection, decisive
 
 
 def identity(base: EndpointSection) -> str:
@@ -23,7 +23,7 @@ def identity(base: EndpointSection) -> str:
 
     What answers there can change without a sign; the board tells the names it answered under.
     """
-    return store.sha256(store.dump_json(base.decisive()))
+    return store.sha256(store.dump_json(decisive(base)))
 
 
 def open_endpoint(base: EndpointSection, purse: Purse, answers: Path | None) -> Endpoint:
