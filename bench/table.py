@@ -36,6 +36,7 @@ def main() -> None:
         "gate": gates(results),
         "grid": grids(results),
         "startup": startup(results),
+        "coverage": coverage(results),
         "machine": machines(results),
         "board": board(results.get("board-hard_routing", [])),
         "boards": boards(results),
@@ -140,6 +141,24 @@ def startup(results: dict[str, list[Record]]) -> str:
             f"Heavy libraries imported: {heavy}."
         ]
     )
+
+
+def coverage(results: dict[str, list[Record]]) -> str:
+    """Return how often the picked row's limits hold its true score, by kind of board."""
+    found = [r for r in results.get("coverage", []) if r["kind"] == "world"]
+    rows = [
+        "| board | test rows | coverage | mean width | formerly | width | picking ignored | width "
+        "| false claims | formerly |",
+        "|---|" + "--:|" * 9,
+    ]
+    for r in found:
+        limits = [
+            f"{r[f'{rule}_coverage']:.1%} | {r[f'{rule}_width']:.3f}"
+            for rule in ("present", "former", "plain")
+        ]
+        claims = [f"{r[f'{rule}_false_claims']:.1%}" for rule in ("present", "former")]
+        rows.append(f"| {r['world']} | {r['n']} | {' | '.join([*limits, *claims])} |")
+    return lines(rows) if found else ""
 
 
 def boards(results: dict[str, list[Record]]) -> str:

@@ -22,3 +22,15 @@ def test_newest_file_of_a_name_counts(tmp_path: Path) -> None:
 
 def test_ratio_is_shown_with_its_range() -> None:
     assert table.span([4.26, 4.01, 4.49]) == "4.3 (4.0-4.5)"
+
+
+def test_a_board_of_the_coverage_table_shows_the_present_rule_first() -> None:
+    record = {"kind": "world", "world": "6 alike", "n": 200}
+    for i, rule in enumerate(("present", "former", "plain")):
+        record |= {f"{rule}_coverage": 0.95 - i / 100, f"{rule}_width": 0.2 + i / 10}
+        record |= {f"{rule}_false_claims": i / 100}
+    line = table.coverage({"coverage": [{"kind": "machine"}, record]}).splitlines()[-1]
+    assert line == (
+        "| 6 alike | 200 | 95.0% | 0.200 | 94.0% | 0.300 | 93.0% | 0.400 | 0.0% | 1.0% |"
+    )
+    assert table.coverage({}) == ""

@@ -2,8 +2,8 @@
 
 The highest score is compared with every other row, trivial baselines included. Because the winner
 is picked by looking at the scores, the difference to it is one of K (K - 1) / 2 that might have
-been picked: Holm's correction runs over all pairs. (Over the K - 1 pairs with the winner alone, 9
-to 17 % of worlds without any difference had a "significantly worse" row; see `bench/coverage.py`.)
+been picked: Holm's correction runs over all pairs. (Over the K - 1 pairs with the winner alone, up
+to 12 % of boards without any difference had a "significantly worse" row; see `bench/coverage.py`.)
 The tie set is every row that is not significantly worse: those that may be just as good, of which
 the cheapest is recommended; those with a far lower score whose seeds scatter too much to tell; and
 those of one seed, of which nothing can be told. The best row's interval counts that it was picked
