@@ -155,7 +155,7 @@ def quantile(tail: float, freedom: float = math.inf, many: int = 1) -> float:
         freedom: degrees of freedom of the estimated standard deviation they are divided by.
         many: independent deviations, at least 1.
 
-    Example: quantile(0.025) -> 1.960, with 2 degrees of freedom 4.303, and of 12 deviations 10.9.
+    Example: quantile(0.025) -> 1.960, with 2 degrees of freedom 4.303, and of 12 deviations 10.8.
     """
     if math.isinf(freedom):
         return float(-ndtri(-math.expm1(math.log1p(-tail) / many)))
