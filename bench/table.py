@@ -37,6 +37,7 @@ def main() -> None:
         "grid": grids(results),
         "startup": startup(results),
         "coverage": coverage(results),
+        "served": served(results),
         "machine": machines(results),
         "board": board(results.get("board-hard_routing", [])),
         "boards": boards(results),
@@ -126,6 +127,26 @@ def grids(results: dict[str, list[Record]]) -> str:
             parts.append(f"| {r['option']} | {r['tokens_per_cpu_second']:,.0f} |")
         parts.append("")
     return lines(parts[:-1])
+
+
+def served(results: dict[str, list[Record]]) -> str:
+    """Return the table of answers through our own loading and through an independent server."""
+    rows = [
+        "| case | technique | same answers | same prompt tokens | score, ours and served "
+        "| median request, ours and served |",
+        "|---|---|--:|--:|---|---|",
+    ]
+    for name in sorted(name for name in results if name.startswith("served-")):
+        record = one(results[name], "served")
+        for found in record["techniques"]:
+            scores = " ".join(f"{score:.3f}" for score in found["scores"])
+            seconds = " ".join(f"{1000 * s:.0f} ms" for s in found["latency_p50_seconds"])
+            n = found["rows"]
+            rows.append(
+                f"| {record['case']} | {found['technique']} | {found['same_answers']} of {n} "
+                f"| {found['same_prompt_tokens']} of {n} | {scores} | {seconds} |"
+            )
+    return lines(rows)
 
 
 def startup(results: dict[str, list[Record]]) -> str:

@@ -24,7 +24,7 @@ from savile.errors import Problem, UsageError
 from savile.ladder import bases, identity
 from savile.ladder.folder import RunFolder
 from savile.spec import Candidate, Spec
-from savile.spec.ladder import ON
+from savile.spec.endpoint import ON
 
 
 @dataclass(frozen=True, kw_only=True)

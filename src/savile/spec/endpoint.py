@@ -155,10 +155,12 @@ def given_by(base: str | EndpointSection) -> frozenset[str]:
 
 
 def short_name(base: str | EndpointSection) -> str:
-    """Return what stands behind a technique when a board has several bases."""
+    """Return what stands behind `ON` when a board has several bases."""
     return base if isinstance(base, str) else base.model
 
 
+ON = " on "
+"""Stands between a technique and its base where a board has several."""
 NAMED, REACHED = "<name>", "<endpoint>"
 """The two ways to write a base, as pydantic's error paths name them."""
 

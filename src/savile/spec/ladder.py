@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from savile import registry
@@ -26,8 +26,6 @@ Part = tuple[str, dict[str, Any]]
 ALIASES: Mapping[str, Part] = {"one_shot": ("few_shot", {"k": 1})}
 """Names of the literature that are another part with a setting."""
 MAX_ITEMS = 200
-ON = " on "
-"""Stands between a technique and its base where a board has several."""
 BASE_GIVES: Mapping[str, tuple[str, ...]] = {"deltas": ("parameters",)}
 """What the base class of an axis gives, for the parts that do not say otherwise."""
 BASE_NEEDS: Mapping[str, tuple[str, ...]] = {"deltas": ("weights",)}
@@ -117,12 +115,6 @@ def parse(ladder: Any, loc: Loc = ("ladder",)) -> tuple[list[Candidate], list[Fa
         first_at.setdefault(content, index)
         candidates.append(candidate)
     return candidates, faults
-
-
-def on_base(candidates: Sequence[Candidate], index: int, name: str | None) -> tuple[Candidate, ...]:
-    """Return candidates on one of several bases, which their labels name; None for the only one."""
-    end = "" if name is None else f"{ON}{name}"
-    return tuple(replace(one, name=f"{one.name}{end}", base=index) for one in candidates)
 
 
 def fingerprint(candidate: Candidate) -> str:

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from savile.errors import Problem, UsageError
 from savile.prompts.base import DEFAULT_MARKER
 from savile.spec import ladder as grammar
-from savile.spec.endpoint import Base, EndpointSection, decisive, given_by, short_name
+from savile.spec.endpoint import ON, Base, EndpointSection, decisive, given_by, short_name
 from savile.spec.section import Count, Section, Text, Usd
 from savile.spec.settings import REAL, WHOLE, as_delimiter, closed_set
 from savile.spec.teacher import TeacherSection
@@ -286,9 +286,14 @@ class Spec(Section):
         gives |= self.compute.gives
         gives |= {"teacher"} if self.teacher else frozenset()
         return tuple(
-            replace(one, reason=one.reason or grammar.reason(one.needs, gives | given_by(base)))
+            replace(
+                one,
+                base=index,
+                name=f"{one.name}{ON}{short_name(base)}" if self.bases else one.name,
+                reason=one.reason or grammar.reason(one.needs, gives | given_by(base)),
+            )
             for index, base in enumerate(self.bases or (self.base,))
-            for one in grammar.on_base(found, index, short_name(base) if self.bases else None)
+            for one in found
         )
 
     def resolved(self) -> dict[str, Any]:

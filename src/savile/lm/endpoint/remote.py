@@ -28,6 +28,7 @@ from savile.lm.endpoint.question import Dialect, Question, advice
 from savile.lm.endpoint.replies import Reply, Said, chat_reply, completion_reply
 from savile.spec.endpoint import EndpointSection
 
+TOGETHER: Final = "a request's time includes the network and other requests at the same time"
 FILTERED: Final = frozenset({"content_filter", "content_policy_violation"})
 READERS: Final = {"chat": chat_reply, "completions": completion_reply}
 
@@ -70,6 +71,7 @@ class Endpoint(Base):
             hint: what to say when the model is not known there.
         """
         self.base, self.name, self.device, self.context = base, base.name, "cpu", None
+        self.note = TOGETHER if base.concurrency > 1 else None
         self._wire, self._purse, self._cache, self._hint = wire, purse, cache, hint
         self._counts, self._dialect = usage.Counts(), Dialect()
         self._patience = Patience(base.endpoint, base.give_up_seconds)
