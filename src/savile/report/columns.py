@@ -76,7 +76,7 @@ COLUMNS: Final = (
         "request, median",
         "latency_p50_seconds",
         reading.seconds,
-        "Time of one request asked alone: half of them take less (p50).",
+        "Time of one request, alone where the weights are here: half of them take less (p50).",
     ),
     _field(
         "request, 95 %",

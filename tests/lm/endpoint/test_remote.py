@@ -1,6 +1,7 @@
 """Answers over a real connection: what each way of misbehaving leads to."""
 
 import json
+import logging
 import threading
 import traceback
 from collections.abc import Mapping
@@ -201,10 +202,14 @@ def test_an_answer_without_end_is_cut_off(opened: Open, monkeypatch: pytest.Monk
             "no credit left",
             "HTTP 429: pay",
         ),
-        (status(404, {"detail": "Not Found"}), "does not know 'm'", "HTTP 404: Not Found"),
+        (
+            status(404, {"detail": "Not Found"}),
+            "does not know the model 'm', or no /chat/completions",
+            "HTTP 404: Not Found",
+        ),
         (
             status(400, {"error": {"code": "model_not_found", "message": "no m"}}),
-            "does not know 'm'",
+            "does not know the model 'm', or no /chat/completions",
             "no m",
         ),
         (status(451), "refuses requests", "HTTP 451"),
@@ -220,7 +225,7 @@ def test_what_no_request_can_help_ends_the_run_at_once(
         assert len(server.seen) == 1
     assert what in problem(error).what
     assert found in problem(error).found
-    assert problem(error).fix == "It lists mm"
+    assert problem(error).fix == ("It lists mm" if "know" in what else "")
     assert error.value.exit_code == 4
 
 
@@ -235,6 +240,26 @@ def test_without_a_key_it_is_said_that_none_is_set(
         with pytest.raises(UnusableBase, match="OTHER_KEY is not set"):
             ask(opened(server, key_env="OTHER_KEY"), "a")
         assert server.seen[0].headers["authorization"] == "Bearer none"
+
+
+@pytest.mark.parametrize("listed", [["m"], [], 500, 200])
+def test_a_wrong_address_is_doubted_where_the_model_is_listed_or_nothing_is(
+    listed: Any, opened: Open
+) -> None:
+    with Server(status(404), models=listed).running() as server:
+        base = opened(server, api="completions")
+        with pytest.raises(UnusableBase) as error:
+            ask(base, "a")
+    assert "or no /completions" in problem(error).what
+    assert problem(error).fix == "Check base.endpoint, which mostly ends in /v1, and base.model"
+
+
+def test_the_key_is_in_no_log(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with Server(status(500), WELL).running() as server:
+        assert ask(opened(server), "a")[0].text == "A"
+    assert "POST" in caplog.text
+    assert KEY not in caplog.text
 
 
 def test_a_place_where_nobody_listens_is_said_before_anything_is_asked(opened: Open) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from contextlib import nullcontext
@@ -39,16 +38,8 @@ def open_endpoint(base: EndpointSection, purse: Purse, answers: Path | None) -> 
     """
     wire: Any = _wire_module().Wire(base, Secret(base.key_env, os.environ))
     with wire:
-        known = wire.models()
-    near = difflib.get_close_matches(base.model, known, n=3, cutoff=0.4)
-    unlisted = bool(known) and base.model not in known
-    return Endpoint(
-        base,
-        wire=wire,
-        purse=purse,
-        cache=Cache(answers),
-        hint=f"It lists {', '.join(near or known[:3])}" if unlisted else "",
-    )
+        wire.look()
+    return Endpoint(base, wire=wire, purse=purse, cache=Cache(answers))
 
 
 def unopened(base: EndpointSection) -> Endpoint:

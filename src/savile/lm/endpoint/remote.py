@@ -14,10 +14,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any, ClassVar, Final, Protocol, final
 
-from savile.errors import EnvironmentProblem, Problem, SavileError, UnusableBase
+from savile.errors import EnvironmentProblem, Problem, SavileError
 from savile.lm.base import Answer, Answers, Asked, Base, Chat
 from savile.lm.endpoint import labels, usage
 from savile.lm.endpoint.cache import Cache
@@ -58,9 +57,7 @@ class Endpoint(Base):
 
     gives: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(
-        self, base: EndpointSection, *, wire: Wire, purse: Purse, cache: Cache, hint: str = ""
-    ) -> None:
+    def __init__(self, base: EndpointSection, *, wire: Wire, purse: Purse, cache: Cache) -> None:
         """Ask the model that `base` names.
 
         Args:
@@ -68,11 +65,10 @@ class Endpoint(Base):
             wire: what sends requests.
             purse: what may be paid.
             cache: answers that were paid for.
-            hint: what to say when the model is not known there.
         """
         self.base, self.name, self.device, self.context = base, base.name, "cpu", None
         self.note = TOGETHER if base.concurrency > 1 else None
-        self._wire, self._purse, self._cache, self._hint = wire, purse, cache, hint
+        self._wire, self._purse, self._cache = wire, purse, cache
         self._counts, self._dialect = usage.Counts(), Dialect()
         self._patience = Patience(base.endpoint, base.give_up_seconds)
         self._tally: Counter[str] = Counter()
@@ -198,8 +194,6 @@ class Endpoint(Base):
         except Failure as failure:
             paid, facts = (held, {"failed": failure.what}) if failure.billed else (0.0, {})
             raise
-        except UnusableBase as error:
-            raise UnusableBase([replace(p, fix=self._hint) for p in error.problems]) from None
         finally:
             self._purse.pay(held, paid, facts)
         return reply

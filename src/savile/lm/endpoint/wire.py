@@ -7,6 +7,7 @@ An attempt ends after `timeout_seconds` even when a server sends a byte now and 
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -29,6 +30,7 @@ PASSING: Final = frozenset({408, 409, 425, 429})
 REFUSED: Final = frozenset({400, 413, 422})
 """Status codes that speak about this request."""
 BROKE: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+CALLED: Final = {"chat": "/chat/completions", "completions": "/completions"}
 UNTIL: Final = "savile_until"
 
 
@@ -46,6 +48,7 @@ class Wire:
     def __init__(self, base: EndpointSection, secret: Secret) -> None:
         """Remember where to connect; nothing is sent."""
         self.base, self.secret = base, secret
+        self._listed: list[str] = []
         self._tls = httpx2.create_ssl_context()
 
     def __enter__(self) -> Self:
@@ -76,20 +79,19 @@ class Wire:
     ) -> None:
         self._client.close()
 
-    def models(self) -> list[str]:
-        """Return the models the endpoint lists; an empty list where it does not.
+    def look(self) -> None:
+        """Ask for the list of models, which costs nothing and which some endpoints do not have.
 
         Raises:
-            UnusableBase: it cannot be reached, or refuses the key.
+            UnusableBase: the endpoint cannot be reached, or refuses the key.
         """
         try:
             answer = self._client.models.with_raw_response.list()
-            listed = json_of(self._hidden(answer.content)).get("data", [])
-            return [str(model["id"]) for model in listed]
+            listed = json_of(self._hidden(answer.content))["data"]
+            self._listed = [plain(model["id"]) for model in listed]
         except openai.APIStatusError as error:
             if error.status_code in (401, 403):
                 raise self._locked(error.status_code, plain(said(error.body)[0])) from None
-            return []
         except openai.APIConnectionError as error:
             failure = self._broken(error)
             raise UnusableBase(
@@ -100,8 +102,8 @@ class Wire:
                     fix="Check base.endpoint, and that the server runs",
                 )
             ) from None
-        except (Failure, AttributeError, KeyError, TypeError):
-            return []
+        except (Failure, KeyError, TypeError):
+            return  # an answer of another shape lists nothing
 
     def ask(self, fields: dict[str, Any]) -> Heard:
         """Send one request and return what came back.
@@ -163,13 +165,23 @@ class Wire:
         if status == 402 or code in BROKE:
             return self._unusable("the account has no credit left", what)
         if status == 404 or code == "model_not_found":
-            return self._unusable(f"the endpoint does not know {self.base.model!r}", what)
+            return self._unknown(what)
         if status in REFUSED:
             return Refusal(what, code=code, field=field)
         if status in PASSING or status >= 500:
             after = retry_after(headers)
             return Failure(what, after=after, everyone=status == 429)
         return self._unusable("the endpoint refuses requests", what)
+
+    def _unknown(self, found: str) -> UnusableBase:
+        model, path = self.base.model, CALLED[self.base.api]
+        near = difflib.get_close_matches(model, self._listed, n=3, cutoff=0.4) or self._listed[:3]
+        if model in self._listed or not near:
+            fix = "Check base.endpoint, which mostly ends in /v1, and base.model"
+        else:
+            fix = f"It lists {', '.join(near)}"
+        what = f"the endpoint does not know the model {model!r}, or no {path}"
+        return UnusableBase(Problem(where=self.base.endpoint, what=what, found=found, fix=fix))
 
     def _locked(self, status: int, message: str) -> UnusableBase:
         variable = self.secret.variable
