@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -21,7 +22,17 @@ from savile.ladder.folder import RunFolder
 from savile.ladder.interrupt import Interrupt
 from savile.ladder.prepare import Choice
 from tests import small_case
-from tests.endpoint_server import Act, Exchange, Server, answers, status
+from tests.endpoint_server import (
+    Act,
+    Exchange,
+    Server,
+    answers,
+    closes,
+    sends,
+    stalls,
+    status,
+    truncated,
+)
 
 KEY = "sk-ladder-0123456789abcdef"
 LADDER = "[zero_shot, {few_shot: {k: 2}}, chain_of_thought, lora]"
@@ -143,6 +154,38 @@ def test_the_ceiling_stops_the_run_and_more_money_lets_it_go_on(
     assert cli.main(["run", str(spec), "-o", str(out), "-q", *more]) == 0
     asked = [json.dumps(exchange.body["messages"]) for exchange in server.seen]
     assert len(asked) == len(set(asked)) == 3 * 56
+
+
+def test_limits_errors_and_stalls_leave_the_board_of_a_server_without_them(
+    server: Server, task: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("savile.lm.endpoint.patience.FIRST_SECONDS", 0.01)
+    moods = {
+        5: status(429, headers={"Retry-After": "0.02"}),
+        7: status(503),
+        11: truncated,
+        13: closes,
+        17: sends(b'{"choices": [{"mess'),
+        37: stalls(1.0),
+    }
+    turn = itertools.count(1)
+
+    def moody(exchange: Exchange) -> None:
+        number = next(turn)
+        mood = next((act for every, act in moods.items() if number % every == 0), answers(right))
+        mood(exchange)
+
+    ladder_text = "[zero_shot, {few_shot: {k: 2}}]"
+    with Server(moody).running() as bad:
+        spec = task(bad, base=f"timeout_seconds: 0.5, {PRICES}", ladder=ladder_text)
+        troubled = ladder.run(specs.load(spec), tmp_path / "bad" / "a")
+    calm = ladder.run(specs.load(task(server, ladder=ladder_text)), tmp_path / "good" / "a")
+    assert troubled["endpoint"]["retries"] > 20
+    assert troubled["endpoint"]["usd_paid"] > calm["endpoint"]["usd_paid"]
+    same = ("score", "score_by_seed", "usd_per_1000", "prompt_tokens", "mistakes")
+    for name in ("zero_shot", "few_shot(k=2)"):
+        a, b = rows(troubled)[name], rows(calm)[name]
+        assert [a[field] for field in same] == [b[field] for field in same]
 
 
 def test_an_outage_stops_the_run_and_fails_no_technique(

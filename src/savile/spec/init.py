@@ -127,7 +127,7 @@ def _text(
         f"# yaml-language-server: $schema={SCHEMA_NAME}",
         f"# Written by `savile init` from {len(table.rows)} rows of {data_file.name}; check it",
         f"task: {_task_name(data_file, target)}",
-        "base: embedded  # or embedded-large, a model folder, a Hugging Face id",
+        "base: embedded  # or a folder, a Hugging Face id, {endpoint: URL, model: NAME}",
         "",
         "data:",
         *_files(data_file, target),
