@@ -115,6 +115,7 @@ def worlds() -> list[World]:
             (Group(1, 3, wild, 0.86), Group(3, 3, quiet, 0.84)),
         ),
         ("5 quiet just ahead of wild x 3", 500, (Group(5, 3, quiet, 0.8), Group(1, 3, wild, 0.78))),
+        ("4 quiet just ahead of 2 wild x 2", 1000, (Group(4, 2, quiet), Group(2, 2, wild, 0.75))),
         ("scores .70 to .86, noise .2 x 3", 500, tuple(Group(1, 3, 0.2, p) for p in SCORES)),
         ("scores .70 to .86, no chance", 200, tuple(Group(1, 0, 0.0, p) for p in SCORES)),
         ("like hard_routing x 3 seeds", 500, tuple(Group(1, 3, sd, p) for p, sd in routing)),
