@@ -168,12 +168,14 @@ def test_limits_errors_and_stalls_leave_the_board_of_a_server_without_them(
         17: sends(b'{"choices": [{"mess'),
         37: stalls(1.0),
     }
-    turn = itertools.count(1)
+    turn, met = itertools.count(1), set[str]()
 
     def moody(exchange: Exchange) -> None:
-        number = next(turn)
-        mood = next((act for every, act in moods.items() if number % every == 0), answers(right))
-        mood(exchange)
+        """Misbehave to a question once: a question that is met with worse is an outage."""
+        number, question = next(turn), json.dumps(exchange.body["messages"])
+        bad = [act for every, act in moods.items() if number % every == 0 and question not in met]
+        met.update([question] if bad else [])
+        (bad[0] if bad else answers(right))(exchange)
 
     ladder_text = "[zero_shot, {few_shot: {k: 2}}]"
     with Server(moody).running() as bad:
