@@ -206,11 +206,7 @@ class FromPairs(Objective):
 
     def items(self, lm: LM, data: TrainingData) -> list[Pair]:
         """Return the pairs with the reference's log-probabilities."""
-        pairs = [
-            Pair(row.prompt, row.chosen, row.rejected)
-            for row in data.preferences
-            if row.chosen is not None and row.rejected is not None
-        ]
+        pairs = pairs_of(data)
         if not self.refers:
             return pairs
         known: dict[int, tuple[float, float]] = {}
@@ -247,6 +243,15 @@ class FromPairs(Objective):
             "chosen_logp": policy.detach()[:, 0].mean(),
         }
         return batch.share * losses.mean(), {k: batch.share * float(v) for k, v in told.items()}
+
+
+def pairs_of(data: TrainingData) -> list[Pair]:
+    """Return the preferences that have both answers."""
+    return [
+        Pair(row.prompt, row.chosen, row.rejected)
+        for row in data.preferences
+        if row.chosen is not None and row.rejected is not None
+    ]
 
 
 def pair_tokens(pair: Pair) -> int:
@@ -290,3 +295,16 @@ def packs(items: Sequence[T], tokens_per_tree: int, size: Callable[[T], int]) ->
         found[-1].append(item)
         used += own
     return found
+
+
+def trees_of_rows(rows: Sequence[Encoded], tokens_per_tree: int) -> list[Batch]:
+    """Pack rows into trees; a tree's share is its part of the answer tokens."""
+    total = sum(len(row.completion) for row in rows)
+    return [
+        Batch(
+            tree=build([Paths(row.prompt, [row.completion]) for row in pack]),
+            examples=len(pack),
+            share=sum(len(row.completion) for row in pack) / total,
+        )
+        for pack in packs(rows, tokens_per_tree, lambda row: len(row[0]) + len(row[1]))
+    ]

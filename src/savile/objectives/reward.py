@@ -33,6 +33,7 @@ from savile.objectives.base import (
     Written,
     packs,
     pair_tokens,
+    pairs_of,
 )
 
 HEAD: Final = "reward"
@@ -63,11 +64,7 @@ class RewardModel(Objective):
 
     def items(self, lm: LM, data: TrainingData) -> list[Pair]:
         """Return the comparisons that have both answers."""
-        return [
-            Pair(row.prompt, row.chosen, row.rejected)
-            for row in data.preferences
-            if row.chosen is not None and row.rejected is not None
-        ]
+        return pairs_of(data)
 
     def trees(self, items: Sequence[Pair], tokens_per_tree: int) -> list[PairBatch]:
         """Pack comparisons; each counts the same."""

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from savile.lm.model import LM
-from savile.lm.tree import Paths, build
-from savile.objectives.base import Batch, Encoded, Objective, TrainingData, packs
+from savile.objectives.base import Batch, Encoded, Objective, TrainingData, trees_of_rows
 
 
 def negative_log_likelihood(logprobs_M: Tensor, weights_M: Tensor) -> Tensor:
@@ -42,15 +41,7 @@ class SFT(Objective):
 
     def trees(self, items: Sequence[Encoded], tokens_per_tree: int) -> list[Batch]:
         """Pack rows; a tree's share is its part of the answer tokens."""
-        total = sum(len(row.completion) for row in items)
-        return [
-            Batch(
-                tree=build([Paths(row.prompt, [row.completion]) for row in pack]),
-                examples=len(pack),
-                share=sum(len(row.completion) for row in pack) / total,
-            )
-            for pack in packs(items, tokens_per_tree, lambda row: len(row[0]) + len(row[1]))
-        ]
+        return trees_of_rows(items, tokens_per_tree)
 
     def loss(self, lm: LM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Return the share-weighted mean over the tree's answer tokens."""
