@@ -132,8 +132,8 @@ class BoardRow:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The settings that were measured, the chosen learning rate among them."""
     compared: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """How a policy trained on preferences or a reward differs from its start (win rate, KL, pairs):
-    value, low, high, n."""
+    """Other metrics, and how a policy trained on preferences or a reward differs from its start
+    (win rate, KL, pairs): value, low, high, n."""
     mistakes: Sequence[Mapping[str, str]] = ()
     """A few wrong answers: input, expected, got."""
 

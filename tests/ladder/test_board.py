@@ -13,6 +13,7 @@ from savile.ladder.plan import Cell
 from savile.metrics.accuracy import Accuracy
 from savile.metrics.base import Metric
 from savile.metrics.bleu import Bleu
+from savile.metrics.macro_f1 import MacroF1
 from savile.metrics.numeric import Numeric
 from savile.spec.model import Spec
 from savile.types import BoardRow, Example, Prediction
@@ -226,3 +227,20 @@ def test_a_row_that_was_still_improving_says_so_beside_other_notes() -> None:
         "give it more budget.train_examples"
     )
     assert not line_of(story([GOOD, HALF]), scale()).improving
+
+
+def test_other_metrics_score_the_same_answers_and_leave_the_score_alone() -> None:
+    plain = line_of(story([GOOD, HALF]), scale()).row
+    row = line_of(story([GOOD, HALF]), replace(scale(), also={"macro_f1": MacroF1()})).row
+    labels = ("yes", "no")
+    expected = [
+        MacroF1().score([p.answer for p in seed], [e.accepted for e in TEST], labels)
+        for seed in (GOOD, HALF)
+    ]
+    beside = row.compared["macro_f1"]
+    assert beside["value"] == pytest.approx(sum(expected) / 2)
+    assert beside["low"] < beside["value"] <= beside["high"]
+    assert (row.score, row.low, row.high) == (plain.score, plain.low, plain.high)
+    baseline = Baseline(name="majority", predictions=HALF, seconds=1.0)
+    one = line_of_baseline(baseline, 4, replace(scale(), also={"macro_f1": MacroF1()})).row
+    assert one.compared["macro_f1"]["value"] == pytest.approx(expected[1])

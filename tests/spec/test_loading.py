@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,25 @@ def test_places_are_those_of_the_text(tree: dict[str, str]) -> None:
     assert (document.value or {}) == tree
     for number, key in enumerate(tree, start=1):
         assert document.keys[(key,)] == f"f:{number}:1"
+
+
+def test_other_metrics_stand_beside_the_metric(tmp_path: Path) -> None:
+    text = BASE + "metric: bleu\nalso_metrics: [rouge_l, {regex: {pattern: '[0-9]+'}}]\n"
+    assert load(tmp_path, text).other_metrics == {"rouge_l": {}, "regex": {"pattern": "[0-9]+"}}
+    assert load(tmp_path, BASE).other_metrics == {}
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("[bleuu]", "unknown metric 'bleuu'; did you mean 'bleu'?"),
+        ("[bleu]", "metric 'bleu' is there already"),
+        ("[rouge_l, rouge_l]", "metric 'rouge_l' is there already"),
+        ("rouge_l", "'also_metrics' should be a list of metrics"),
+        ("[macro_f1]", "does not fit free text"),
+        ("[3]", "unknown metric '3'"),
+    ],
+)
+def test_other_metrics_that_cannot_be(tmp_path: Path, written: str, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        load(tmp_path, BASE + f"metric: bleu\nalso_metrics: {written}\n")

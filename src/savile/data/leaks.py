@@ -16,7 +16,7 @@ from savile.data.records import Ledger, Record
 from savile.data.split import position
 from savile.data.text import near_duplicates
 from savile.errors import DataError, Problem
-from savile.spec.model import DataSection
+from savile.spec.data import DataSection
 
 PAIRS_SHOWN = 5
 MOST_NEAR = 0.01

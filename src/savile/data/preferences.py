@@ -24,7 +24,8 @@ from savile.data.shapes import BadCell, Fields, Shape, Wanted, joined, turns_of
 from savile.data.split import Split, assign, carve_bands
 from savile.data.text import fold
 from savile.errors import DataError, Problem
-from savile.spec.model import DataSection, Spec
+from savile.spec.data import DataSection
+from savile.spec.model import Spec
 from savile.types import Preference
 
 MOST_ASIDE = 0.01

@@ -18,7 +18,7 @@ from savile.data.rows import Faults, Number, Row, Table, shown
 from savile.data.shapes import BadCell, Fields, Shape
 from savile.data.text import fold
 from savile.errors import DataError, Problem
-from savile.spec.model import DataSection
+from savile.spec.data import DataSection
 
 MOST_DROPPED = 0.01
 """Share of unusable rows above which loading stops."""

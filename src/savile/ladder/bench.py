@@ -77,3 +77,11 @@ def metric_of(spec: Spec) -> Metric:
     """Instantiate the spec's metric."""
     metric: Metric = registry.load("metrics", spec.metric_name)(**spec.metric_settings)
     return metric
+
+
+def also_of(spec: Spec) -> dict[str, Metric]:
+    """Instantiate the metrics that stand beside the score, by name."""
+    return {
+        name: registry.load("metrics", name)(**settings)
+        for name, settings in spec.other_metrics.items()
+    }

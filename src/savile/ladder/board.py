@@ -9,7 +9,7 @@ Everything here is a function of what is in the run folder, so a resumed run giv
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -45,6 +45,8 @@ class Scale:
     """What to know about the row of every technique."""
     remote: bool = False
     """Whether the base is behind an API."""
+    also: Mapping[str, Metric] = field(default_factory=dict)
+    """Metrics that stand beside the score, by name."""
 
     def statistics(self, predictions: Sequence[Prediction]) -> Array:
         """Return the metric's statistics of answers to the test rows: float64 [N, S]."""
@@ -119,7 +121,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         status="ok",
         reason="; ".join(filter(None, notes)) or None,
         settings=story.settings,
-        compared=against_start,
+        compared={**_also(measured, answers, scale), **against_start},
         base=scale.base,
         base_parameters=scale.base_parameters,
         remote=scale.remote,
@@ -138,6 +140,7 @@ def line_of_baseline(baseline: Baseline, n_train: int, scale: Scale) -> Line:
         kind="baseline",
         status="ok",
         **_scores(measured, [baseline.predictions], scale),
+        compared=_also(measured, [baseline.predictions], scale),
         labels_used=n_train,
         seconds=baseline.seconds,
         predict_seconds=baseline.seconds,
@@ -193,6 +196,23 @@ def _scores(
         "unparseable": fmean(p.answer is None for seed in answers for p in seed),
         "mistakes": _mistakes(scale, answers[0], measured.statistics[0]),
     }
+
+
+def _also(
+    measured: stats.Measured, answers: Sequence[Sequence[Prediction]], scale: Scale
+) -> dict[str, dict[str, float]]:
+    """Return what the other metrics say of the same answers, with limits."""
+    found = {}
+    for name, metric in scale.also.items():
+        other = replace(scale, metric=metric)
+        own = replace(
+            measured,
+            statistics=tuple(other.statistics(seed) for seed in answers),
+            binary=metric.binary,
+        )
+        value, low, high = stats.interval(own, metric, scale.seed)
+        found[name] = {"value": value, "low": low, "high": high, "n": float(len(scale.test))}
+    return found
 
 
 def _learned(story: Story, scale: Scale) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from savile import store
 from savile.ladder import asking, board, progress, space
 from savile.ladder.baselines import baselines
 from savile.ladder.bases import bases_of, name_of, paid_by
-from savile.ladder.bench import bench_of
+from savile.ladder.bench import also_of, bench_of
 from savile.ladder.budget import make_plan
 from savile.ladder.clock import Clock
 from savile.ladder.costs import costs_of, prices_of
@@ -275,6 +275,7 @@ class _Run:
             budget="budget.seconds" if timed else "budget.train_examples",
             note=base.note,
             remote="weights" not in base.gives,
+            also=also_of(spec),
         )
 
     def _notes(self) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from savile.report import reading
+from savile.report import beside, reading
 from savile.report.reading import MISSING, Board, Row
 
 Show = Callable[[float | None], str]
@@ -19,8 +19,8 @@ class Column:
     head: str
     show: Callable[[Row], str]
     """Text, escaped later."""
-    key: str
-    """Field to sort by."""
+    value: Callable[[Row], float | None]
+    """What it is sorted by."""
     meaning: str
 
 
@@ -30,15 +30,27 @@ def columns_of(board: Board) -> list[Column]:
     score = Column(
         head=f"{board.metric} [95 %]",
         show=lambda row: reading.between(row, top),
-        key="score",
+        value=lambda row: row["score"],
         meaning="Score on the test rows, mean over seeds; in brackets its 95 % interval.",
     )
-    known = [column for column in COLUMNS if any(row[column.key] is not None for row in board.rows)]
+    known = [
+        column for column in COLUMNS if any(column.value(row) is not None for row in board.rows)
+    ]
     return [score, *known]
 
 
+def columns_beside(board: Board) -> list[Column]:
+    """Return the columns of what some row carries beside its score."""
+    return [
+        Column(head=one.head, show=one.show, value=one.value, meaning=one.meaning)
+        for one in beside.columns(board)
+    ]
+
+
 def _field(head: str, key: str, show: Show, meaning: str) -> Column:
-    return Column(head=head, show=lambda row: show(row[key]), key=key, meaning=meaning)
+    return Column(
+        head=head, show=lambda row: show(row[key]), value=lambda row: row[key], meaning=meaning
+    )
 
 
 def _trainable(row: Row) -> str:
@@ -63,13 +75,13 @@ COLUMNS: Final = (
     Column(
         head="trainable",
         show=_trainable,
-        key="trainable_parameters",
+        value=lambda row: row["trainable_parameters"],
         meaning="Parameters that training changed, and their share of the base's.",
     ),
     Column(
         head="search + train",
         show=_training,
-        key="train_seconds",
+        value=lambda row: row["train_seconds"],
         meaning="Time to search a learning rate and to train one seed.",
     ),
     _field(

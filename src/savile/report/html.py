@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from savile.report import charts, reading, style
+from savile.report import beside, charts, reading, style
 from savile.report.charts import Cost
-from savile.report.columns import Column, columns_of
+from savile.report.columns import Column, columns_beside, columns_of
 from savile.report.reading import MISSING, Board, Row
 
 COSTS = (
@@ -36,6 +36,7 @@ def render(document: Mapping[str, Any]) -> str:
     sections = [
         _head(board),
         _table(board),
+        _beside(board),
         _pictures(board),
         _mistakes(board),
         _data(board),
@@ -63,15 +64,12 @@ def _head(board: Board) -> str:
 
 
 def _table(board: Board) -> str:
-    columns = columns_of(board)
-    head = '<th scope="col" class="left">technique</th>' + "".join(
-        f'<th scope="col">{escape(c.head)}</th>' for c in columns
+    caption = (
+        "Best first; shaded: the highest score and what is tied with it (not shown to be worse). "
+        "Click a head to sort."
     )
-    body = "".join(_row(row, columns, board) for row in board.rows)
     table = (
-        f'<div class="wide"><table class="sortable"><caption>Best first; shaded: the highest score and '
-        f"what is tied with it (not shown to be worse). Click a head to sort.</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{_meanings(columns)}"
+        _sortable(caption, columns_of(board), board.rows, board)
         if board.rows
         else '<p class="soft">No technique has a score.</p>'
     )
@@ -82,13 +80,32 @@ def _table(board: Board) -> str:
     return f"<h2>The board</h2>{table}{LEGEND}{notes}{missing}"
 
 
+def _beside(board: Board) -> str:
+    rows = beside.rows(board)
+    if not rows:
+        return ""
+    caption = "What else was measured on the same answers; in brackets its 95 % interval."
+    return f"<h2>Beside the score</h2>{_sortable(caption, columns_beside(board), rows, board)}"
+
+
+def _sortable(caption: str, columns: Sequence[Column], rows: Sequence[Row], board: Board) -> str:
+    head = '<th scope="col" class="left">technique</th>' + "".join(
+        f'<th scope="col">{escape(c.head)}</th>' for c in columns
+    )
+    body = "".join(_row(row, columns, board) for row in rows)
+    return (
+        f'<div class="wide"><table class="sortable"><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{_meanings(columns)}"
+    )
+
+
 def _row(row: Row, columns: Sequence[Column], board: Board) -> str:
     leading = " lead" if row.name in board.leading else ""
     word = board.mark(row)
     mark = f" <small>{word}</small>" if word else ""
     cells = []
     for column in columns:
-        value = row[column.key]
+        value = column.value(row)
         key = "" if value is None else f' data-v="{value!r}"'
         cells.append(f"<td{key}>{escape(column.show(row))}</td>")
     return (

@@ -11,7 +11,7 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 MISSING = "\N{EN DASH}"
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -58,6 +58,14 @@ def sequence(value: object) -> Sequence[Any]:
     return tuple(value) if isinstance(value, list | tuple) else ()
 
 
+class Value(NamedTuple):
+    """A value with its 95 % limits, None where nobody knows them."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One row of the board."""
@@ -87,6 +95,18 @@ class Row:
     def remote(self) -> bool:
         """Whether a model behind an API answered."""
         return self.values.get("remote") is True
+
+    @property
+    def beside(self) -> Mapping[str, Value]:
+        """What was measured beside the score, by name."""
+        found = {
+            name: mapping(value) for name, value in mapping(self.values.get("compared")).items()
+        }
+        return {
+            name: Value(value, number(told.get("low")), number(told.get("high")))
+            for name, told in found.items()
+            if (value := number(told.get("value"))) is not None
+        }
 
     @property
     def scored(self) -> bool:

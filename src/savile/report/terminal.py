@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from savile.report import reading
+from savile.report import beside, reading
 from savile.report.reading import MISSING, Board, Row
 
 WHISKER = 15
@@ -63,7 +63,12 @@ def render(document: Mapping[str, Any], console: Console) -> None:
     say(Text(board.subtitle, style="dim"))
     console.print()
     if board.rows:
-        console.print(_table(board, console.width, plain), highlight=False)
+        table = _table(_columns(board), board.rows, board, console.width, plain)
+        console.print(table, highlight=False)
+    if carrying := beside.rows(board):
+        console.print()
+        table = _table(_beside(board), carrying, board, console.width, plain)
+        console.print(table, highlight=False)
     if any(row.name in board.leading for row in board.rows):
         tied = " and what is tied with it" if len(board.leading) > 1 else ""
         say(Text(f"* the highest score{tied}", style="dim"))
@@ -80,8 +85,9 @@ def render(document: Mapping[str, Any], console: Console) -> None:
         say(Text(sentence, style="dim"))
 
 
-def _table(board: Board, width: int, plain: bool) -> Table:
-    columns = _columns(board)
+def _table(
+    columns: Sequence[Column], rows: Sequence[Row], board: Board, width: int, plain: bool
+) -> Table:
     if plain:
         columns = [
             replace(c, head=_ascii(c.head), cells=tuple(map(_ascii, c.cells))) for c in columns
@@ -93,7 +99,7 @@ def _table(board: Board, width: int, plain: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         table.add_column(Text(column.head), justify=column.justify, no_wrap=True, overflow="crop")
-    for index, row in enumerate(board.rows):
+    for index, row in enumerate(rows):
         style = "bold" if row.name in board.leading else STYLES[row.kind]
         table.add_row(*(Text(column.cells[index], style=style) for column in columns))
     return table
@@ -141,6 +147,25 @@ def _columns(board: Board) -> list[Column]:
     if any(row["usd_once"] is not None for row in rows):
         found.append(Column(head="$ once", cells=plain("usd_once", reading.usd), drop=4))
     return found
+
+
+def _beside(board: Board) -> list[Column]:
+    """Return the second table's columns: what was measured beside the score."""
+    rows = beside.rows(board)
+    found = beside.columns(board)
+    names = Column(
+        head="  beside the score",
+        cells=tuple(_name(board, r) for r in rows),
+        drop=0,
+        justify="left",
+    )
+    return [
+        names,
+        *(
+            Column(head=one.head, cells=tuple(map(one.show, rows)), drop=len(found) - place)
+            for place, one in enumerate(found)
+        ),
+    ]
 
 
 def whisker(low: float, score: float, high: float, width: int = WHISKER) -> str:

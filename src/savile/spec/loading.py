@@ -59,8 +59,8 @@ def validate(tree: Mapping[str, Any]) -> tuple[Spec | None, list[Fault]]:
         candidates, wrong = grammar.parse(ladder)
         faults += wrong
         tree["ladder"] = [written(c) for c in candidates]
-    tree["metric"], wrong = _metric(tree.get("metric"), _closed_set(tree))
-    faults += wrong
+    tree["metric"], wrong = _metric(tree.get("metric"), ("metric",), _closed_set(tree))
+    faults += [*wrong, *_also(tree)]
     try:
         spec = Spec.model_validate(tree)
     except ValidationError as error:
@@ -140,19 +140,42 @@ def _closed_set(tree: Mapping[str, Any]) -> bool:
     return isinstance(prompt, Mapping) and bool(prompt.get("labels"))
 
 
-def _metric(value: Any, closed_set: bool) -> tuple[Any, list[Fault]]:
+def _also(tree: dict[str, Any]) -> list[Fault]:
+    """Check the metrics that stand beside the score, and write each as `metric` is written."""
+    given = tree.get("also_metrics", [])
+    if not isinstance(given, list | tuple):
+        what = "'also_metrics' should be a list of metrics"
+        return [Fault(("also_metrics",), what, clipped(given))]
+    found, faults = [], []
+    seen = {str(name) for name in [_name_of(tree.get("metric"))] if name is not None}
+    for index, value in enumerate(given):
+        loc: Loc = ("also_metrics", index)
+        metric, wrong = _metric(value, loc, _closed_set(tree))
+        faults += wrong
+        if not wrong and (name := str(_name_of(metric))) in seen:
+            faults.append(Fault(loc, f"metric '{name}' is there already", fix="Remove one of them"))
+        seen.add(str(_name_of(metric)))
+        found.append(metric)
+    tree["also_metrics"] = found
+    return faults
+
+
+def _name_of(metric: Any) -> Any:
+    return next(iter(metric), None) if isinstance(metric, Mapping) else metric
+
+
+def _metric(value: Any, loc: Loc, closed_set: bool) -> tuple[Any, list[Fault]]:
     """Check a metric's name, its settings, and whether it fits a label set or free text."""
     if value is None:
         return None, []
     known = registry.parts("metrics")
     settings: Any = {}
-    loc: Loc = ("metric",)
     name = value
     if isinstance(value, Mapping) and len(value) == 1:
         name, settings = next(iter(value.items()))
-        loc = ("metric", str(name))
+        loc = (*loc, str(name))
     if not isinstance(name, str) or not isinstance(settings or {}, Mapping):
-        return None, [Fault(loc, "'metric' should be a name, or {name: settings}", clipped(value))]
+        return None, [Fault(loc, "a metric should be a name, or {name: settings}", clipped(value))]
     if name not in known:
         hint = nearest(name, known)
         expected = "" if hint else one_of(known)

@@ -27,6 +27,8 @@ def json_schema() -> dict[str, Any]:
     properties = schema["properties"]
     properties["ladder"] = _ladder(properties["ladder"].get("description", ""))
     properties["metric"] = _metric(properties["metric"].get("description", ""))
+    also = properties["also_metrics"]
+    also["items"] = {"anyOf": _metric("")["anyOf"][:2]}
     return {"$schema": DIALECT, **schema, "title": "A Savile task"}
 
 
