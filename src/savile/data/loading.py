@@ -23,7 +23,8 @@ from savile.data.rows import Table
 from savile.data.shapes import Shape, Wanted, recognize
 from savile.data.split import Bands, assign, carve_bands, position
 from savile.errors import DataError, Problem, UsageError
-from savile.spec.model import DataSection, Spec
+from savile.spec.data import DataSection
+from savile.spec.model import Spec
 from savile.types import Example
 
 SPLITS = ("train", "dev", "test")
