@@ -10,7 +10,7 @@ from savile import registry
 from savile.deltas.base import Delta
 from savile.joined import joined
 from savile.objectives.base import Objective
-from savile.prompts.base import Frame, Prompt, fold
+from savile.prompts.base import Frame, Model, Prompt, fold
 from savile.spec.ladder import Candidate
 from savile.types import Example
 
@@ -30,9 +30,11 @@ class Technique:
         """Whether the seed changes the outcome."""
         return self.delta is not None or any(prompt.stochastic for prompt in self.prompts)
 
-    def frame(self, frame: Frame, train: Sequence[Example], seed: int) -> Frame:
-        """Fold the prompts over the task's frame."""
-        return fold(self.prompts, frame, train, seed)
+    def frame(
+        self, frame: Frame, train: Sequence[Example], seed: int, model: Model | None = None
+    ) -> Frame:
+        """Fold the prompts over the task's frame; `model` is the base they may ask."""
+        return fold(self.prompts, frame, train, seed, model)
 
 
 def build(candidate: Candidate, frame: Frame) -> Technique:

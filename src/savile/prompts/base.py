@@ -11,9 +11,13 @@ import random
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from savile.retrieval import Retriever
 from savile.types import Example, Message
 
 DEFAULT_TRIGGER = "Let's think step by step, then give the final answer after '{marker}'."
@@ -32,7 +36,9 @@ class Frame:
     """Persona, policy or style; shown when the `system` prompt is part of the technique."""
     use_system: bool = False
     demonstrations: tuple[Example, ...] = ()
-    """Worked examples shown before the question, in this order."""
+    """Worked examples shown before every question, in this order."""
+    retriever: Retriever | None = None
+    """What finds worked examples for each question, shown after `demonstrations`."""
     reasoning: bool = False
     """Whether answers are written as steps, then `answer_marker`, then the answer."""
     trigger: str | None = None
@@ -47,11 +53,34 @@ class Frame:
             part for part in (self.system if self.use_system else None, self.instruction) if part
         )
         chat = [Message(role="system", content=head)] if head else []
-        for shown in self.demonstrations:
+        for shown in self.shown(example):
             chat.append(Message(role="user", content=self.question(shown)))
             chat.append(Message(role="assistant", content=self.target(shown)))
         chat.append(Message(role="user", content=self.question(example)))
         return chat
+
+    def shown(self, example: Example) -> tuple[Example, ...]:
+        """Return the worked examples before the question of `example`; it is never among those that
+        were found for it."""
+        found = () if self.retriever is None else self.retriever.shown(example.input)
+        return (*self.demonstrations, *found)
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """Every row that some question may be shown."""
+        return (*self.demonstrations, *(() if self.retriever is None else self.retriever.pool))
+
+    def longest(self) -> Frame:
+        """Return the frame whose prompts are the longest that this one can write, for estimates: the
+        longest rows of the pool stand before every question."""
+        if self.retriever is None:
+            return self
+        pool = sorted(self.retriever.pool, key=lambda row: -len(self._turns(row)))
+        shown = (*self.demonstrations, *pool[: self.retriever.k])
+        return replace(self, demonstrations=shown, retriever=None)
+
+    def _turns(self, row: Example) -> bytes:
+        return (self.question(row) + self.target(row)).encode()
 
     def question(self, example: Example) -> str:
         """Return the user turn of one example, with the reasoning trigger where one is used."""
@@ -84,11 +113,40 @@ class Frame:
         return text.strip() or None
 
 
-def fold(prompts: Sequence[Prompt], frame: Frame, train: Sequence[Example], seed: int) -> Frame:
+class Model(Protocol):
+    """The base, as a prompt may ask it while it is fitted."""
+
+    def answers(self, chats: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[str]:
+        """Return the greedy answer to each chat, cut after `max_new_tokens` tokens."""
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return the mean of the last layer's states over each text's tokens, float32 [N, D].
+
+        Raises:
+            UsageError: the weights of the base are not here.
+        """
+
+
+def fold(
+    prompts: Sequence[Prompt],
+    frame: Frame,
+    train: Sequence[Example],
+    seed: int,
+    model: Model | None = None,
+) -> Frame:
     """Return a task's frame changed by one prompt after the other; each draws from a generator of
-    its own."""
+    its own.
+
+    Args:
+        prompts: the chain.
+        frame: the task's words.
+        train: rows that may be shown.
+        seed: of everything that is drawn.
+        model: the base; None where only the size of the prompt matters (estimates).
+    """
     for prompt in prompts:
-        frame = prompt.fit(frame, train, random.Random(f"{seed}:{type(prompt).__name__}"))
+        rng = random.Random(f"{seed}:{type(prompt).__name__}")
+        frame = prompt.fit(frame, train, rng, model)
     return frame
 
 
@@ -107,5 +165,18 @@ class Prompt(ABC):
     """Whether the seed changes the prompt."""
 
     @abstractmethod
-    def fit(self, frame: Frame, train: Sequence[Example], rng: random.Random) -> Frame:
-        """Return the frame changed by this prompt; `train` is the only data it may look at."""
+    def fit(
+        self,
+        frame: Frame,
+        train: Sequence[Example],
+        rng: random.Random,
+        model: Model | None = None,
+    ) -> Frame:
+        """Return the frame changed by this prompt.
+
+        Args:
+            frame: what the prompts before it made.
+            train: the only data it may look at.
+            rng: the only chance it may use.
+            model: the base; None in estimates, where the frame is as large as it can become.
+        """

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
-from savile.prompts.base import Frame, Prompt
+from savile.prompts.base import Frame, Model, Prompt
 from savile.types import Example
 
 
@@ -26,6 +26,12 @@ class ChainOfThought(Prompt):
 
     replaces: ClassVar[Mapping[str, str]] = {"pairs": "rationales"}
 
-    def fit(self, frame: Frame, train: Sequence[Example], rng: random.Random) -> Frame:
+    def fit(
+        self,
+        frame: Frame,
+        train: Sequence[Example],
+        rng: random.Random,
+        model: Model | None = None,
+    ) -> Frame:
         """Return the frame with reasoning switched on."""
         return replace(frame, reasoning=True)

@@ -18,7 +18,7 @@ from typing import Annotated, ClassVar, Literal, final
 
 from annotated_types import Ge, Le
 
-from savile.prompts.base import Frame, Prompt
+from savile.prompts.base import Frame, Model, Prompt
 from savile.types import Example
 
 
@@ -35,7 +35,13 @@ class FewShot(Prompt):
     selection: Literal["balanced", "random"] = "balanced"
     """`balanced` over the answers of a closed set, or `random`."""
 
-    def fit(self, frame: Frame, train: Sequence[Example], rng: random.Random) -> Frame:
+    def fit(
+        self,
+        frame: Frame,
+        train: Sequence[Example],
+        rng: random.Random,
+        model: Model | None = None,
+    ) -> Frame:
         """Return the frame with `k` demonstrations drawn from `train` with `rng`."""
         pool = sorted(train, key=lambda example: example.id)
         rng.shuffle(pool)

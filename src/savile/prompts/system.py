@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
-from savile.prompts.base import Frame, Prompt
+from savile.prompts.base import Frame, Model, Prompt
 from savile.types import Example
 
 
@@ -24,6 +24,12 @@ class System(Prompt):
 
     needs: ClassVar[tuple[str, ...]] = ("system",)
 
-    def fit(self, frame: Frame, train: Sequence[Example], rng: random.Random) -> Frame:
+    def fit(
+        self,
+        frame: Frame,
+        train: Sequence[Example],
+        rng: random.Random,
+        model: Model | None = None,
+    ) -> Frame:
         """Return the frame with its system text shown."""
         return replace(frame, use_system=True)

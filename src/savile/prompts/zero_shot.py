@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from savile.prompts.base import Frame, Prompt
+from savile.prompts.base import Frame, Model, Prompt
 from savile.types import Example
 
 
@@ -21,6 +21,12 @@ from savile.types import Example
 class ZeroShot(Prompt):
     """The frame as it is."""
 
-    def fit(self, frame: Frame, train: Sequence[Example], rng: random.Random) -> Frame:
+    def fit(
+        self,
+        frame: Frame,
+        train: Sequence[Example],
+        rng: random.Random,
+        model: Model | None = None,
+    ) -> Frame:
         """Return the frame unchanged."""
         return frame
