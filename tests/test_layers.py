@@ -13,10 +13,23 @@ ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "savile"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"types", "errors", "registry"}),
-    frozenset({"spec", "data", "metrics", "prompts", "store", "stats"}),
+    frozenset({"spec", "data", "metrics", "prompts", "retrieval", "store", "stats"}),
     frozenset({"lm"}),
     frozenset({"deltas", "objectives"}),
-    frozenset({"technique", "joined", "job", "masters", "train", "chain", "predict", "meter"}),
+    frozenset(
+        {
+            "technique",
+            "joined",
+            "job",
+            "masters",
+            "dev",
+            "train",
+            "copies",
+            "chain",
+            "predict",
+            "meter",
+        }
+    ),
     frozenset({"ladder"}),
     frozenset({"advise", "report", "export", "serve"}),
     frozenset({"cli", "api", "__main__", "__init__"}),

@@ -150,6 +150,11 @@ def fold(
     return frame
 
 
+def pool_of(train: Sequence[Example]) -> tuple[Example, ...]:
+    """Return the rows that may be shown, in an order that does not depend on the file's."""
+    return tuple(sorted(train, key=lambda row: row.id))
+
+
 class Prompt(ABC):
     """A way of writing the prompt. Implementations are final, frozen, keyword-only dataclasses."""
 
@@ -161,6 +166,8 @@ class Prompt(ABC):
     """What the data must give: `pairs`, `rationales`, `system`, `labels`."""
     replaces: ClassVar[Mapping[str, str]] = {}
     """A need of the other parts that this one turns into another (`pairs` into `rationales`)."""
+    occupies: ClassVar[tuple[str, ...]] = ()
+    """What no other prompt of the chain may choose too (`examples`)."""
     stochastic: ClassVar[bool] = False
     """Whether the seed changes the prompt."""
 

@@ -28,6 +28,7 @@ class FewShot(Prompt):
     """Show `k` training examples, chosen once per seed."""
 
     needs: ClassVar[tuple[str, ...]] = ("pairs",)
+    occupies: ClassVar[tuple[str, ...]] = ("examples",)
     stochastic: ClassVar[bool] = True
 
     k: Annotated[int, Ge(1), Le(1024)] = 8
