@@ -47,7 +47,7 @@ def run(spec: str, options: argparse.Namespace, runs: Path) -> dict[str, Any]:
         path = Path(str(resources.files("savile") / "embedded" / "cases" / spec / "task.yaml"))
     base = [] if options.base is None else ["--set", f"base={options.base}"]
     seeds = [] if options.seeds is None else ["--set", f"seeds={options.seeds}"]
-    out = runs / f"{path.parent.name}-{options.base or 'own'}"
+    out = runs / f"{path.parent.name}-{path.stem}-{options.base or 'own'}"
     command = [sys.executable, "-m", "savile", "run", str(path), "--out", str(out), "--json"]
     done = subprocess.run([*command, *base, *seeds], stdout=subprocess.PIPE, check=True)
     document: dict[str, Any] = json.loads(done.stdout)
