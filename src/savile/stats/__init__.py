@@ -1,5 +1,6 @@
 """How sure a score and a difference are: intervals, paired comparisons, sample sizes."""
 
+from savile.stats.agreement import correlation, kappa, share
 from savile.stats.comparison import (
     Comparison,
     difference,
@@ -19,14 +20,17 @@ __all__ = [
     "Interval",
     "Measured",
     "Resampled",
+    "correlation",
     "difference",
     "difference_of_these",
     "holm",
     "interval",
+    "kappa",
     "limits",
     "limits_of_picked",
     "mcnemar",
     "noise_of_difference",
     "resample",
     "rows_needed",
+    "share",
 ]

@@ -28,9 +28,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from savile.metrics.base import Metric
 from savile.stats.noise import ALPHA, Noise, noise_of, noise_of_picked, quantile
-from savile.stats.resample import Measured, Resampled, resample
+from savile.stats.resample import Aggregate, Measured, Resampled, resample
 
 
 class Interval(NamedTuple):
@@ -41,7 +40,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def interval(measured: Measured, metric: Metric, seed: int = 0) -> Interval:
+def interval(measured: Measured, metric: Aggregate, seed: int = 0) -> Interval:
     """Return the score with its 95 % limits, the noise of seeds included.
 
     Example: 8 right of 10 -> Interval(0.8, 0.490, 0.943).

@@ -10,16 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from savile.metrics.base import Array, Metric
+from savile.metrics.base import Array
 from savile.types import Kind
 
 REPLICATES = 2000
 """Bootstrap samples: an interval's width has a Monte Carlo error of about 1.6 %."""
 CHUNK = 250
 """Bootstrap samples drawn at once: 8 * 250 * N bytes."""
+
+
+class Aggregate(Protocol):
+    """What makes a score of summed statistics: a metric, a share, a coefficient."""
+
+    @property
+    def top(self) -> float:
+        """The best possible score; the worst is 0."""
+
+    def aggregate(self, total: Array) -> Array:
+        """Return scores from summed statistics: float64 [..., S] -> [...]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +95,7 @@ class Resampled:
 
 
 def resample(
-    measured: Sequence[Measured], metric: Metric, seed: int = 0, replicates: int = REPLICATES
+    measured: Sequence[Measured], metric: Aggregate, seed: int = 0, replicates: int = REPLICATES
 ) -> tuple[Resampled, ...]:
     """Score every technique on the same bootstrap samples of the rows; same seed, same numbers.
 
