@@ -18,7 +18,7 @@ from savile.ladder.bench import Bench
 from savile.ladder.comparison import of_judge, on_test
 from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS, Unit
 from savile.ladder.trial import Outcome, answers_of, as_rows, does_not_fit, guarded
-from savile.ladder.written import frame_from_json
+from savile.ladder.written import candidate_from_json, frame_from_json
 from savile.lm.base import Base
 from savile.lm.local import Local
 from savile.meter import Meter
@@ -47,18 +47,9 @@ class Ready:
 
 def ready_of(trial: Unit) -> Ready:
     """Return what a committed trial needs to answer again."""
-    files, parts = trial.files(), trial.result["candidate"]
-    candidate = Candidate(
-        **{
-            **parts,
-            "prompts": tuple((name, settings) for name, settings in parts["prompts"]),
-            "deltas": tuple((name, settings) for name, settings in parts["deltas"]),
-            "objectives": tuple((name, settings) for name, settings in parts["objectives"]),
-            "needs": frozenset(parts["needs"]),
-        }
-    )
+    files = trial.files()
     return Ready(
-        candidate=candidate,
+        candidate=candidate_from_json(trial.result["candidate"]),
         frame=frame_from_json(files[FRAME]),
         weights=files.get(WEIGHTS),
         start=files.get(START),

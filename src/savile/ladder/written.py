@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
+
+from pydantic import TypeAdapter
 
 from savile import store
 from savile.prompts.base import Frame
 from savile.spec import Candidate
-from savile.types import Example
+
+FRAME: Final = TypeAdapter(Frame)
+"""Reads a frame by the types of its fields, whichever they are."""
 
 
 def candidate_json(candidate: Candidate) -> dict[str, Any]:
@@ -24,9 +28,13 @@ def frame_json(frame: Frame) -> bytes:
 
 def frame_from_json(data: bytes) -> Frame:
     """Return the frame that `frame_json` wrote."""
-    fields = json.loads(data)
-    shown = [
-        Example(**{**e, "references": tuple(e["references"])}) for e in fields["demonstrations"]
-    ]
-    fields |= {"demonstrations": tuple(shown), "labels": tuple(fields["labels"])}
-    return Frame(**fields)
+    return FRAME.validate_json(data, strict=True)
+
+
+def candidate_from_json(parts: Mapping[str, Any]) -> Candidate:
+    """Return the candidate that `candidate_json` gave."""
+    chains = {
+        axis: tuple((name, settings) for name, settings in parts[axis])
+        for axis in ("prompts", "deltas", "objectives")
+    }
+    return Candidate(**{**parts, **chains, "needs": frozenset(parts["needs"])})
