@@ -1,6 +1,6 @@
 """Worked examples that are chosen for each question: the k rows of a pool nearest to it.
 
-    BM25(q, d) = sum over words t of q:  idf(t) f(t, d) (k1 + 1) / (f(t, d) + k1 (1 - b + b |d| / m))
+    BM25(q, d) = sum over words t of q: idf(t) f(t,d) (k1 + 1) / (f(t,d) + k1 (1 - b + b |d| / m))
     idf(t)     = ln(1 + (N - n(t) + 1/2) / (n(t) + 1/2))
 
 f counts a word in a row, |d| is the row's words and m their mean over the pool, N its rows, n(t)
@@ -8,8 +8,8 @@ those that hold t. A row whose text is the question's own, but for case and spac
 so no row that is trained on sees itself, and no question sees its answer.
 
 Source: Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond",
-equation 3.15; the idf that is never negative is Lucene's. For demonstrations: Liu et al. 2022, arXiv
-2101.06804 (by vectors); Rubin et al. 2022, arXiv 2112.08633 (BM25 as the strong baseline).
+equation 3.15; the idf that is never negative is Lucene's. For demonstrations: Liu et al. 2022,
+arXiv 2101.06804 (by vectors); Rubin et al. 2022, arXiv 2112.08633 (BM25 as the strong baseline).
 Own, since it is forty lines and ties go to the first row of the pool, on every machine: the ranking
 is part of a prompt that must be the same bytes in evaluation and service.
 
@@ -19,6 +19,7 @@ Cost: the words of the pool once; a question touches only the rows that share a 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ def words(text: str) -> list[str]:
 
 def same(text: str) -> str:
     """Return what is equal for texts that differ in case and spaces alone."""
-    return " ".join(text.casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 class BM25:
@@ -98,7 +99,7 @@ class Retriever:
     """What turns texts into vectors: `base`, or a sentence-transformers model; empty: their words
     are compared."""
     near: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """With an embedder: rows of the pool by question, nearest first, found beforehand."""
+    """Rows of the pool by question, nearest first, as far as they were looked up."""
 
     def shown(self, question: str) -> tuple[Example, ...]:
         """Return the examples of a question in the order they are shown.
@@ -106,12 +107,16 @@ class Retriever:
         Raises:
             KeyError: an embedder's neighbors of this question were not looked up.
         """
-        if self.embedder:
+        if self.embedder or question in self.near:
             rows = self.near[question]
         else:
-            rows = self.nearest(question, self._words.scores(question))
+            rows = self.by_words(question)
         found = tuple(self.pool[row] for row in rows)
         return found if self.order == "nearest_first" else found[::-1]
+
+    def by_words(self, question: str) -> tuple[int, ...]:
+        """Return the k rows that share most with a question, nearest first."""
+        return self.nearest(question, self._words.scores(question))
 
     def nearest(self, question: str, scores: npt.NDArray[np.floating]) -> tuple[int, ...]:
         """Return the k rows of the highest scores [N], ties in the pool's order, without those that

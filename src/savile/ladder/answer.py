@@ -10,6 +10,7 @@ from savile.errors import IntegrityError, Problem, UsageError
 from savile.ladder import bases
 from savile.ladder.folder import RunFolder, unit_id
 from savile.ladder.measure import attached, ready_of
+from savile.ladder.neighbors import Neighbors
 from savile.ladder.trial import answers_of, does_not_fit
 from savile.lm.base import Base
 from savile.lm.endpoint.purse import Purse
@@ -40,6 +41,7 @@ class Customized:
         self.technique = technique
         self._ready = ready_of(unit)
         self._base = _base(run, self._ready.candidate.base)
+        self._neighbors = Neighbors()
 
     def predict(self, inputs: Sequence[str]) -> list[str | None]:
         """Return one answer per input; None where none could be read out of the model's text.
@@ -53,9 +55,10 @@ class Customized:
         """Return the answers with the raw texts and token counts."""
         longest = max(self._ready.frame.labels, key=len, default="")
         rows = [Example(id=str(i), input=text, output=longest) for i, text in enumerate(inputs)]
+        frame = self._neighbors.located(self._base, self._ready.frame, rows)
         with attached(self._base, self._ready):
-            _refuse_long(self._base, self._ready.frame, rows)
-            return answers_of(self._base, self._ready.frame, rows, self._ready.max_new_tokens)
+            _refuse_long(self._base, frame, rows)
+            return answers_of(self._base, frame, rows, self._ready.max_new_tokens)
 
 
 def best_of(board: Mapping[str, Any]) -> str:

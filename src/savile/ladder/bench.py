@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from savile import registry
 from savile.data import Dataset
+from savile.ladder.neighbors import Neighbors
 from savile.ladder.seeds import derive
 from savile.ladder.task import frame_of, judges
 from savile.ladder.teaching import Teaching
@@ -37,6 +38,8 @@ class Bench:
     """Held out like the test; only the comparison with the start reads them."""
     teaching: Teaching | None = None
     """A model to learn from."""
+    neighbors: Neighbors = field(default_factory=Neighbors)
+    """Vectors of questions and worked examples, kept for the run."""
 
     @property
     def base(self) -> Base:
@@ -52,6 +55,10 @@ class Bench:
         """The model itself, for techniques that need `weights`."""
         assert isinstance(self.base, Local), "a technique that trains ran on a base without weights"
         return self.base.lm
+
+    def located(self, frame: Frame, rows: Sequence[Example]) -> Frame:
+        """Return a frame that has looked up the worked examples of `rows`; nothing is attached."""
+        return self.neighbors.located(self.base, frame, rows)
 
     def seed_of(self, index: int, purpose: str) -> int:
         """Return a seed that is the same for every technique, so that all see the same draws."""

@@ -31,7 +31,7 @@ from savile.ladder.plan import (
     whole_batches,
 )
 from savile.ladder.rewards import by_metric
-from savile.ladder.trial import Outcome, does_not_fit, guarded
+from savile.ladder.trial import Outcome, as_rows, does_not_fit, guarded
 from savile.predict import predict
 from savile.spec import Candidate, Spec
 from savile.technique import Technique, build
@@ -173,6 +173,8 @@ def probe(bench: Bench, technique: Technique) -> Cost:
 def _probe(bench: Bench, technique: Technique) -> Outcome:
     frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"))
     seen = [*bench.dev, *bench.train] if technique.delta else bench.dev
+    judged = as_rows([*bench.preferences, *bench.dev_preferences])
+    frame = bench.located(frame, [*bench.dev, *bench.train, *judged])
     if (reason := does_not_fit(bench.base, frame, seen)) is not None:
         return Outcome(result={"status": "not_run", "reason": reason})
     rows = (bench.dev or bench.train)[:PROBE_ROWS]

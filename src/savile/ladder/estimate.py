@@ -95,7 +95,7 @@ def _technique(base: Endpoint, spec: Spec, dataset: Dataset, asking: _Asking) ->
     requests, usd = 0, 0.0
     for index in range(asking.seeds if chance else 1):
         seed = derive(spec.seed, index, "prompt")
-        frame = fold(prompts, frame_of(spec, dataset), dataset.train, seed)
+        frame = fold(prompts, frame_of(spec, dataset), dataset.train, seed).longest()
         asked = Asked(
             labels=frame.labels if closed(frame) else (),
             max_new_tokens=answer_limit(base, frame, dataset.train),

@@ -17,6 +17,7 @@ from savile.deltas.base import Attached
 from savile.ladder.bench import Bench
 from savile.ladder.comparison import of_judge, on_test
 from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS, Unit
+from savile.ladder.shown import check_shown
 from savile.ladder.trial import Outcome, answers_of, as_rows, does_not_fit, guarded
 from savile.ladder.written import candidate_from_json, frame_from_json
 from savile.lm.base import Base
@@ -65,9 +66,17 @@ def measure(
     started = time.perf_counter()
     ready = ready_of(trial)
     bench = bench.on(ready.candidate.base)
-    outcome = guarded(lambda: _measure(bench, test, ready, on_passes))
+    outcome = guarded(lambda: _measure(bench, test, located(bench, test, ready), on_passes))
     spent = {"unit_seconds": time.perf_counter() - started, **bench.base.tally()}
     return replace(outcome, result={**outcome.result, **spent})
+
+
+def located(bench: Bench, test: Sequence[Example], ready: Ready) -> Ready:
+    """Return a trial that has looked up the worked examples of the test, all of them of train."""
+    held_out = as_rows(bench.test_preferences)
+    frame = bench.located(ready.frame, [*test, *held_out])
+    check_shown(frame, bench.train, [*test, *held_out])
+    return replace(ready, frame=frame)
 
 
 def _measure(

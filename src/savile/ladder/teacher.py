@@ -34,6 +34,7 @@ def teaching_of(spec: Spec, bench: Bench) -> Teaching | None:
         raise UsageError(Problem(what=reason, where="teacher.technique"))
     technique = build(spec.teacher.candidate, bench.frame)
     frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"))
+    frame = bench.neighbors.located(bench.bases[-1], frame, [*bench.train, *bench.dev])
     return Teaching(base=bench.bases[-1], frame=frame, train=bench.train)
 
 

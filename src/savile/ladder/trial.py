@@ -24,6 +24,7 @@ from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS
 from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIONS
 from savile.ladder.progress import PASSES_TRAINED_ROW
 from savile.ladder.rewards import by_metric
+from savile.ladder.shown import check_shown, shown_record
 from savile.ladder.written import candidate_json, frame_json
 from savile.lm.base import Base
 from savile.meter import Meter
@@ -125,7 +126,8 @@ def _run(bench: Bench, attempt: Attempt) -> Outcome:
     seed = bench.seed_of(attempt.seed_index, "prompt")
     frame = technique.frame(bench.frame, bench.train, seed)
     if technique.delta is None:
-        return _prompted(bench, attempt, frame)
+        return _prompted(bench, attempt, bench.located(frame, bench.dev))
+    frame = bench.located(frame, [*bench.train, *bench.dev, *_seen(bench, technique.objectives)])
     torch.manual_seed(bench.seed_of(attempt.seed_index, "torch"))
     with technique.delta.attach(bench.lm, bench.seed_of(attempt.seed_index, "delta")) as attached:
         return _tuned(bench, attempt, technique.objectives, frame, attached)
@@ -134,14 +136,16 @@ def _run(bench: Bench, attempt: Attempt) -> Outcome:
 def _prompted(bench: Bench, attempt: Attempt, frame: Frame) -> Outcome:
     if (reason := does_not_fit(bench.base, frame, bench.dev)) is not None:
         return _failed("not_run", reason)
+    check_shown(frame, bench.train, bench.dev)
     limit = answer_limit(bench.base, frame, bench.train)
     predictions = _dev_answers(bench, attempt, frame, limit, 0.0)
-    shown = frame_json(frame)
+    shown = frame_json(frame.portable())
     result = {
         "status": "ok",
         "dev_score": _score(bench, frame, predictions) if bench.dev else None,
         "max_new_tokens": limit,
-        "labels_used": len(frame.demonstrations),
+        "labels_used": len(frame.examples),
+        "shown": shown_record(frame),
         "artifact_bytes": len(shown),
     }
     return Outcome(result=result, predictions=predictions, files={FRAME: shown})
@@ -157,6 +161,7 @@ def _tuned(
     seen = _seen(bench, objectives)
     if (reason := does_not_fit(bench.base, frame, [*bench.train, *bench.dev, *seen])) is not None:
         return _failed("not_run", reason)
+    check_shown(frame, bench.train, [*bench.train, *bench.dev])
     job = _job(bench, attempt, objectives, frame)
 
     def hear(progress: Progress) -> None:
@@ -185,13 +190,14 @@ def _tuned(
     result |= {
         "max_new_tokens": job.max_new_tokens,
         "labels_used": _labels(bench, objectives),
+        "shown": shown_record(frame),
         "artifact_bytes": len(weights),
         "trainable_parameters": sum(p.numel() for p in attached.parameters().values()),
     }
     predictions = _dev_answers(
         bench, attempt, frame, job.max_new_tokens, trained.examples * PASSES_TRAINED_ROW
     )
-    files = {FRAME: frame_json(frame), WEIGHTS: weights}
+    files = {FRAME: frame_json(frame.portable()), WEIGHTS: weights}
     if chained.start is not None:
         result["moved"] = on_dev(job, attached, chained)
         files[START] = safetensors.torch.save(dict(chained.start))

@@ -71,13 +71,19 @@ class Frame:
         return (*self.demonstrations, *(() if self.retriever is None else self.retriever.pool))
 
     def longest(self) -> Frame:
-        """Return the frame whose prompts are the longest that this one can write, for estimates: the
-        longest rows of the pool stand before every question."""
+        """Return the frame whose prompts are the longest that this one can write, for estimates:
+        the longest rows of the pool stand before every question."""
         if self.retriever is None:
             return self
         pool = sorted(self.retriever.pool, key=lambda row: -len(self._turns(row)))
         shown = (*self.demonstrations, *pool[: self.retriever.k])
         return replace(self, demonstrations=shown, retriever=None)
+
+    def portable(self) -> Frame:
+        """Return the frame without the neighbors of single questions: what a file keeps."""
+        if self.retriever is None:
+            return self
+        return replace(self, retriever=replace(self.retriever, near={}))
 
     def _turns(self, row: Example) -> bytes:
         return (self.question(row) + self.target(row)).encode()

@@ -8,8 +8,8 @@ taken off because the states of a language model share one large direction (Mu a
 arXiv 1702.01417, step 1).
 
 What differs from KATE: the base is its own encoder, without what is tuned on it, so a tuned
-technique keeps its neighbors while it learns. The states come in from above (`ladder/neighbors.py`):
-a prompt file knows no model.
+technique keeps its neighbors while it learns. The states come in from above
+(`ladder/neighbors.py`): a prompt file knows no model.
 Cost: one forward pass over train, once a run, and one over each question; else that of `nearest`.
 """
 

@@ -1,0 +1,87 @@
+"""Looks up the nearest examples of questions, before any delta changes the base.
+
+    near(x) = the k rows t of the pool with the highest cos(v(x) - m, v(t) - m),  m = mean v(pool)
+
+Vectors are kept for the whole run, so that every seed and search piece embeds a text once. Examples
+that are found by words are looked up here once instead of at every prompt; a frame whose examples
+are the same for every question needs nothing.
+
+Source: arXiv 2101.06804 (nearest by vectors); 1702.01417 (without the common mean).
+Cost: one pass over the pool, one over the questions; a product of [questions, pool].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from savile.lm import sentences
+from savile.lm.base import Base
+from savile.lm.local import Local
+from savile.lm.states import Vectors, mean_states
+from savile.prompts.base import Frame
+from savile.retrieval import BASE
+from savile.types import Example
+
+QUESTIONS_AT_ONCE = 256
+"""Questions compared with the pool at once, so that memory is 1 kB a row of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbors:
+    """What was embedded so far, by what embedded it."""
+
+    known: dict[tuple[str, str], dict[str, Vectors]] = field(default_factory=dict)
+
+    def located(self, base: Base, frame: Frame, rows: Sequence[Example]) -> Frame:
+        """Return the frame with the neighbors of `rows` looked up.
+
+        Args:
+            base: what the frame is for, with nothing attached.
+            frame: as its prompts made it.
+            rows: every question it will be asked.
+
+        Raises:
+            EnvironmentProblem: the sentence encoder is not here.
+        """
+        retriever = frame.retriever
+        if retriever is None:
+            return frame
+        questions = list(dict.fromkeys(row.input for row in rows))
+        if not retriever.embedder:
+            words = {question: retriever.by_words(question) for question in questions}
+            return replace(frame, retriever=replace(retriever, near=words))
+        asked = [row.input for row in retriever.pool]
+        pool = self._vectors(base, retriever.embedder, asked)
+        own = self._vectors(base, retriever.embedder, questions)
+        mean = pool.mean(0)
+        pool, own = _unit(pool - mean), _unit(own - mean)
+        near: dict[str, tuple[int, ...]] = {}
+        for start in range(0, len(questions), QUESTIONS_AT_ONCE):
+            part = slice(start, start + QUESTIONS_AT_ONCE)
+            alike = own[part] @ pool.T
+            for question, scores in zip(questions[part], alike, strict=True):
+                near[question] = retriever.nearest(question, scores)
+        return replace(frame, retriever=replace(retriever, near=near))
+
+    def _vectors(self, base: Base, embedder: str, texts: Sequence[str]) -> Vectors:
+        by_base = base.name if embedder == BASE else ""
+        kept = self.known.setdefault((by_base, embedder), {})
+        new = [text for text in dict.fromkeys(texts) if text not in kept]
+        if new:
+            kept.update(zip(new, _embedded(base, embedder, new), strict=True))
+        return np.stack([kept[text] for text in texts])
+
+
+def _embedded(base: Base, embedder: str, texts: Sequence[str]) -> Vectors:
+    if embedder != BASE:
+        return sentences.encode(embedder, texts)
+    assert isinstance(base, Local), "states were asked of a base without weights"
+    return mean_states(base.lm, texts)
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12))
