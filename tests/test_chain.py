@@ -20,6 +20,7 @@ from savile.objectives.dpo import DPO
 from savile.objectives.grpo import GRPO
 from savile.objectives.ppo import PPO
 from savile.objectives.reward import RewardModel
+from savile.objectives.rloo import RLOO
 from savile.objectives.sft import SFT
 from savile.prompts.base import Frame
 from savile.train import Progress
@@ -135,7 +136,7 @@ def even(rows: Sequence[Encoded], examples: Sequence[Example]) -> Reward:
     return lambda written: [sum(t % 2 == 0 for t in w.answer) / len(w.answer) for w in written]
 
 
-@pytest.mark.parametrize("objective", [PPO(num_ppo_epochs=1), GRPO()])
+@pytest.mark.parametrize("objective", [PPO(num_ppo_epochs=1), GRPO(), RLOO()])
 def test_a_reward_is_raised(eight: list[Example], objective: Objective) -> None:
     """The reward is what the user says: here, the share of even tokens."""
     lm = tiny.lm("llama")

@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "technique",
             "joined",
+            "judge",
             "job",
             "masters",
             "dev",
@@ -83,8 +84,8 @@ def wrong_import(own: tuple[str, ...], name: str) -> str | None:
     if first != "savile" or own == ("__init__",) or rest in ([], ["__version__"]):
         return None
     if rest[0] == own[0]:
-        sibling = own[0] in AXES and len(rest) > 1 and rest[1] != "base"
-        return "is a sibling; a part imports only its base" if sibling else None
+        sibling = own[0] in AXES and len(rest) > 1 and rest[1].split("_")[0] != "base"
+        return "is a sibling; a part imports only its base files" if sibling else None
     if own[0] in AXES and rest[0] in AXES:
         return "is another axis"
     other = layer_of(rest[0])
@@ -157,6 +158,8 @@ def test_module_runs_nothing_it_was_given(path: Path) -> None:
         (("data", "load"), "torch.nn", False),
         (("deltas", "lora"), "savile.deltas.base", True),
         (("deltas", "lora"), "savile.deltas.full", False),
+        (("objectives", "dpo"), "savile.objectives.base_pairs.FromPairs", True),
+        (("objectives", "base_pairs"), "savile.objectives.dpo.DPO", False),
         (("objectives", "sft"), "savile.deltas.base", False),
         (("report", "html"), "savile.export.peft", False),
         (("lm", "load"), "peft", False),

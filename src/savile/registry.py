@@ -1,15 +1,17 @@
 """Finds every technique part by looking at the files of its folder; no list is kept anywhere.
 
-A part is one file of `prompts/`, `deltas/`, `objectives/` or `metrics/` (not `base.py`) that
-defines one final dataclass; the file's name is the part's name in a spec. `describe` reads names,
-settings and documentation from the syntax tree alone, so that `check`, `schema` and `techniques`
-know every delta without importing torch; `load` imports the one class that is asked for.
+A part is one file of `prompts/`, `deltas/`, `objectives/` or `metrics/` (not a contract, `base.py`
+or `base_*.py`) that defines one final dataclass; the file's name is the part's name in a spec.
+`describe` reads names, settings and documentation from the syntax tree alone, so that `check`,
+`schema` and `techniques` know every delta without importing torch; `load` imports the one class
+that is asked for.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any, Final, Literal
 
 Axis = Literal["prompts", "deltas", "objectives", "metrics"]
 AXES: Final[tuple[Axis, ...]] = ("prompts", "deltas", "objectives", "metrics")
+NO_PART: Final = re.compile(r"__init__|base(_.*)?")
+"""Files of an axis that hold no part: contracts, and what several parts share."""
 MISSING: Final = object()
 """Default of a setting that has none."""
 
@@ -63,7 +67,7 @@ class PartInfo:
 def parts(axis: Axis) -> dict[str, PartInfo]:
     """Return every part of one axis by name, in alphabetical order."""
     folder = Path(__file__).parent / axis
-    names = sorted(p.stem for p in folder.glob("*.py") if p.stem not in ("__init__", "base"))
+    names = sorted(p.stem for p in folder.glob("*.py") if not NO_PART.fullmatch(p.stem))
     return {name: described for name in names if (described := describe(axis, name)) is not None}
 
 

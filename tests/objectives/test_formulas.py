@@ -6,13 +6,15 @@ import random
 import pytest
 import torch
 
+from savile.objectives.base_rollouts import clipped_policy_loss
 from savile.objectives.dpo import DPO
 from savile.objectives.grpo import group_advantages
 from savile.objectives.ipo import IPO
 from savile.objectives.kto import kahneman_tversky
 from savile.objectives.orpo import ORPO
-from savile.objectives.ppo import advantages, clipped_policy_loss, clipped_value_loss
+from savile.objectives.ppo import advantages, clipped_value_loss, steered
 from savile.objectives.reward import bradley_terry
+from savile.objectives.rloo import leave_one_out
 from savile.objectives.simpo import SimPO
 
 LIMIT = 1e-6
@@ -69,7 +71,7 @@ FORMULAS = {
 def test_a_formula_over_pairs(name: str) -> None:
     objective, wanted = FORMULAS[name]
     policy, reference, tokens = pairs(40, seed=len(name))
-    found = objective.formula(policy, reference, tokens)
+    found = objective.formula(objective.measures(policy, reference, tokens))
     for n, loss in enumerate(found.tolist()):
         rows = (*policy[n].tolist(), *reference[n].tolist(), *tokens[n].tolist())
         assert loss == pytest.approx(wanted(*rows), rel=LIMIT)
@@ -78,7 +80,7 @@ def test_a_formula_over_pairs(name: str) -> None:
 @pytest.mark.parametrize("mean", [-1e-9, -1e-4, -0.5, -0.7, -5.0, -60.0])
 def test_orpo_is_exact_at_both_ends(mean: float) -> None:
     policy = torch.tensor([[mean, -1.0]], dtype=torch.float64)
-    found = ORPO(beta=1.0).formula(policy, torch.zeros(1, 2), torch.ones(1, 2))
+    found = ORPO(beta=1.0).formula(policy)
     gap = (mean - math.log(-math.expm1(mean))) - (-1.0 - math.log(-math.expm1(-1.0)))
     assert float(found) == pytest.approx(-mean + math.log1p(math.exp(-gap)), rel=1e-9)
 
@@ -143,3 +145,36 @@ def test_a_group_is_measured_against_itself() -> None:
     scale = torch.tensor([1.0, 0.0, 0.0, 1.0]).std() + 1e-4
     assert found[0].tolist() == pytest.approx([float(x / scale) for x in (0.5, -0.5, -0.5, 0.5)])
     assert found[1].tolist() == [0.0] * 4
+
+
+def test_an_answer_is_measured_against_the_others() -> None:
+    rng = random.Random(8)
+    rewards = [[rng.uniform(-2, 2) for _ in range(5)] for _ in range(6)]
+    found = leave_one_out(torch.tensor(rewards, dtype=torch.float64)).tolist()
+    for group, row in zip(found, rewards, strict=True):
+        for i, advantage in enumerate(group):
+            others = [reward for j, reward in enumerate(row) if j != i]
+            assert advantage == pytest.approx(row[i] - sum(others) / 4, abs=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("kl", "factor"), [(6.0, 1.0), (6.6, 1.01), (60.0, 1.02), (0.0, 0.98), (-5.0, 0.98)]
+)
+def test_one_round_moves_beta_by_a_tenth_of_its_clipped_error(kl: float, factor: float) -> None:
+    """Ziegler et al. 2019, section 2.2: e = clip(KL / target - 1, -0.2, 0.2), K_beta = 0.1."""
+    assert steered(0.05, kl, 6.0) == pytest.approx(0.05 * factor, rel=LIMIT)
+
+
+@pytest.mark.parametrize("name", sorted(FORMULAS))
+def test_what_is_logged_of_pairs_is_what_the_formula_compares(name: str) -> None:
+    """More of the margin is less of the loss; nothing else of the pair matters to who is ahead."""
+    objective, _ = FORMULAS[name]
+    policy, reference, tokens = pairs(40, seed=1)
+    measures = objective.measures(policy, reference, tokens)
+    per_token = name in ("ipo", "orpo", "simpo")
+    refers = name in ("dpo", "cdpo", "ipo")
+    for n, found in enumerate(measures.tolist()):
+        for side, value in enumerate(found):
+            wanted = policy[n, side] - (reference[n, side] if refers else 0)
+            wanted = wanted / tokens[n, side] if per_token else wanted
+            assert value == pytest.approx(float(wanted), rel=LIMIT)

@@ -11,7 +11,8 @@ from trl import DPOConfig, DPOTrainer
 
 from savile.deltas.full import Full
 from savile.lm.model import LM
-from savile.objectives.base import Compared, FromPairs, TrainingData
+from savile.objectives.base import Compared, TrainingData
+from savile.objectives.base_pairs import FromPairs
 from savile.objectives.dpo import DPO
 from savile.objectives.ipo import IPO
 from tests import tiny

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -126,6 +126,18 @@ class Objective(ABC):
     uses_reference: ClassVar[bool] = False
     """Whether it asks for `TrainingData.reference` after its first step."""
 
+    @property
+    def copies(self) -> int:
+        """How often it is trained from the same start, each time with an equal part of its budget;
+        what asks for more than one has no `modules` and says how states are `merged`."""
+        return 1
+
+    def merged(
+        self, states: Sequence[Mapping[str, Tensor]], start: Mapping[str, Tensor], seed: int
+    ) -> dict[str, Tensor]:
+        """Return one state, of the start's names and shapes, made of those of several copies."""
+        raise NotImplementedError(f"{type(self).__name__} merges nothing")
+
     @abstractmethod
     def items(self, lm: LM, data: TrainingData) -> Sequence[Any]:
         """Return the examples as this objective sees them, computed once."""
@@ -144,9 +156,7 @@ class Objective(ABC):
         self, lm: LM, data: TrainingData, items: Sequence[Any], rng: random.Random
     ) -> Iterator[Sequence[Batch]]:
         """Yield optimizer steps without end, reshuffling after every pass over the items."""
-        order = Passes(len(items), rng)
-        while True:
-            step = [items[next(order)] for _ in range(data.batch_size)]
+        for step in drawn(items, data.batch_size, rng):
             yield self.trees(step, data.tokens_per_tree)
 
     def modules(self, lm: LM) -> dict[str, nn.Module]:
@@ -164,123 +174,15 @@ class Objective(ABC):
         raise NotImplementedError(f"{type(self).__name__} gives no reward")
 
 
-class Pair(NamedTuple):
-    """A preference, and what the reference thinks of its answers."""
-
-    prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
-    reference: tuple[float, float] = (0.0, 0.0)
-    """log p of chosen and rejected under the reference."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairBatch(Batch):
-    """Pairs in one tree; a pair's answers are neighboring sequences of it."""
-
-    pairs: Sequence[Pair]
-
-
-class FromPairs(Objective):
-    """An objective over (chosen, rejected): it states `formula`, the rest is here.
-
-    The prompt of a pair is computed once for both answers, and the reference's log-probabilities
-    once for the whole training: before its first step the policy is the reference.
-    """
-
-    needs: ClassVar[tuple[str, ...]] = ("preferences", "parameters")
-    gives: ClassVar[tuple[str, ...]] = ("policy",)
-    compares: ClassVar[bool] = True
-    refers: ClassVar[bool] = True
-    """Whether the formula looks at the reference."""
-
-    @abstractmethod
-    def formula(self, policy: Tensor, reference: Tensor, tokens: Tensor) -> Tensor:
-        """Return the loss of n pairs, [n].
-
-        Args:
-            policy: log-probabilities of whole answers, [n, 2]: chosen, rejected.
-            reference: the same under the reference; zeros where it is not referred to.
-            tokens: lengths of the answers, end token included, [n, 2].
-        """
-
-    def items(self, lm: LM, data: TrainingData) -> list[Pair]:
-        """Return the pairs with the reference's log-probabilities."""
-        pairs = pairs_of(data)
-        if not self.refers:
-            return pairs
-        known: dict[int, tuple[float, float]] = {}
-        place = {id(pair): number for number, pair in enumerate(pairs)}
-        with torch.no_grad():
-            for batch in self.trees(pairs, data.tokens_per_tree):
-                found = lm.sequence_logprobs(batch.tree).view(-1, 2).tolist()
-                for pair, (chosen, rejected) in zip(batch.pairs, found, strict=True):
-                    known[place[id(pair)]] = (chosen, rejected)
-        return [pair._replace(reference=known[n]) for n, pair in enumerate(pairs)]
-
-    def trees(self, items: Sequence[Pair], tokens_per_tree: int) -> list[PairBatch]:
-        """Pack pairs; each counts the same."""
-        return [
-            PairBatch(
-                tree=build([Paths(pair.prompt, [pair.chosen, pair.rejected]) for pair in pack]),
-                examples=len(pack),
-                share=len(pack) / len(items),
-                pairs=pack,
-            )
-            for pack in packs(items, tokens_per_tree, pair_tokens)
-        ]
-
-    def loss(self, lm: LM, batch: PairBatch) -> tuple[Tensor, dict[str, float]]:
-        """Return the share of the pairs' mean, and how the pairs stand."""
-        policy = lm.sequence_logprobs(batch.tree).view(-1, 2)
-        reference = policy.new_tensor([pair.reference for pair in batch.pairs])
-        tokens = policy.new_tensor([(len(p.chosen), len(p.rejected)) for p in batch.pairs])
-        losses = self.formula(policy, reference, tokens)
-        moved = (policy - reference).detach()
-        told = {
-            "pair_accuracy": (moved[:, 0] > moved[:, 1]).float().mean(),
-            "margin": (moved[:, 0] - moved[:, 1]).mean(),
-            "chosen_logp": policy.detach()[:, 0].mean(),
-        }
-        return batch.share * losses.mean(), {k: batch.share * float(v) for k, v in told.items()}
-
-
-def pairs_of(data: TrainingData) -> list[Pair]:
-    """Return the preferences that have both answers."""
-    return [
-        Pair(row.prompt, row.chosen, row.rejected)
-        for row in data.preferences
-        if row.chosen is not None and row.rejected is not None
-    ]
-
-
-def pair_tokens(pair: Pair) -> int:
-    """Return the tokens of a pair as separate sequences."""
-    return 2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
-
-
-class Passes:
-    """Row numbers in shuffled passes over n rows, without end."""
-
-    def __init__(self, n: int, rng: random.Random) -> None:
-        self.n, self.rng = n, rng
-        self.order: list[int] = []
-
-    def __next__(self) -> int:
-        if not self.order:
-            self.order = self.rng.sample(range(self.n), self.n)
-        return self.order.pop()
-
-
-def scored(data: TrainingData, written: Sequence[tuple[int, list[int]]]) -> list[float]:
-    """Return what the data's reward says of answers (row, token ids).
-
-    Raises:
-        ValueError: the data have no reward.
-    """
-    if data.reward is None:
-        raise ValueError("this objective needs a reward")
-    return data.reward([Written(row, answer) for row, answer in written])
+def drawn(items: Sequence[T], n: int, rng: random.Random) -> Iterator[list[T]]:
+    """Yield `n` items at a time from shuffled passes over them, without end."""
+    order: list[int] = []
+    while True:
+        step = []
+        for _ in range(n):
+            order = order or rng.sample(range(len(items)), len(items))
+            step.append(items[order.pop()])
+        yield step
 
 
 def packs(items: Sequence[T], tokens_per_tree: int, size: Callable[[T], int]) -> list[list[T]]:

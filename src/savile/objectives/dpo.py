@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from savile.objectives.base import FromPairs
+from savile.objectives.base_pairs import FromPairs
 
 
 @final
@@ -35,8 +35,8 @@ class DPO(FromPairs):
     label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0
     """Share of pairs that are assumed to be judged the wrong way round."""
 
-    def formula(self, policy: Tensor, reference: Tensor, tokens: Tensor) -> Tensor:
+    def formula(self, measures: Tensor) -> Tensor:
         """Return equation 7 of each pair."""
-        logits = self.beta * (policy - reference).diff(dim=-1).neg().squeeze(-1)
+        logits = self.beta * (measures[:, 0] - measures[:, 1])
         right, wrong = logsigmoid(logits), logsigmoid(-logits)
         return -(1 - self.label_smoothing) * right - self.label_smoothing * wrong

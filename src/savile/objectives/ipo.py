@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, final
 from annotated_types import Gt
 from torch import Tensor
 
-from savile.objectives.base import FromPairs
+from savile.objectives.base_pairs import FromPairs
 
 
 @final
@@ -27,11 +27,11 @@ class IPO(FromPairs):
     needs: ClassVar[tuple[str, ...]] = ("preferences", "parameters")
     gives: ClassVar[tuple[str, ...]] = ("policy",)
     rate_factor: ClassVar[float] = 0.1
+    per_token: ClassVar[bool] = True
 
     tau: Annotated[float, Gt(0)] = 0.1
     """Strength of the pull to the reference: the margin is 1 / (2 tau) nats a token."""
 
-    def formula(self, policy: Tensor, reference: Tensor, tokens: Tensor) -> Tensor:
+    def formula(self, measures: Tensor) -> Tensor:
         """Return equation 17 of each pair."""
-        moved = (policy - reference) / tokens
-        return (moved[:, 0] - moved[:, 1] - 1 / (2 * self.tau)).square()
+        return (measures[:, 0] - measures[:, 1] - 1 / (2 * self.tau)).square()

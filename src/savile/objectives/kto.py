@@ -23,7 +23,7 @@ from torch import Tensor
 
 from savile.lm.model import LM
 from savile.lm.tree import Paths, build
-from savile.objectives.base import Batch, Objective, TrainingData, packs
+from savile.objectives.base import Batch, Objective, TrainingData, drawn, packs
 
 
 class Judged(NamedTuple):
@@ -113,8 +113,8 @@ class KTO(Objective):
         self, lm: LM, data: TrainingData, items: Sequence[Judged], rng: random.Random
     ) -> Iterator[Sequence[JudgedBatch]]:
         """Yield steps whose trees know the step's z0."""
-        for step in super().batches(lm, data, items, rng):
-            yield _at_z0(lm, [b for b in step if isinstance(b, JudgedBatch)])
+        for step in drawn(items, data.batch_size, rng):
+            yield _at_z0(lm, self.trees(step, data.tokens_per_tree))
 
     def loss(self, lm: LM, batch: JudgedBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the share of the rows' weighted mean."""

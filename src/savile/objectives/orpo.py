@@ -20,7 +20,7 @@ from annotated_types import Gt
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from savile.objectives.base import FromPairs
+from savile.objectives.base_pairs import FromPairs
 
 
 @final
@@ -31,15 +31,15 @@ class ORPO(FromPairs):
     needs: ClassVar[tuple[str, ...]] = ("preferences", "parameters")
     gives: ClassVar[tuple[str, ...]] = ("policy",)
     refers: ClassVar[bool] = False
+    per_token: ClassVar[bool] = True
 
     beta: Annotated[float, Gt(0)] = 0.1
     """Weight of the odds ratio (lambda in the paper)."""
 
-    def formula(self, policy: Tensor, reference: Tensor, tokens: Tensor) -> Tensor:
+    def formula(self, measures: Tensor) -> Tensor:
         """Return equation 6 of each pair."""
-        mean = policy / tokens
-        odds = mean - _log1mexp(mean)
-        return -mean[:, 0] - self.beta * logsigmoid(odds[:, 0] - odds[:, 1])
+        odds = measures - _log1mexp(measures)
+        return -measures[:, 0] - self.beta * logsigmoid(odds[:, 0] - odds[:, 1])
 
 
 def _log1mexp(x: Tensor) -> Tensor:

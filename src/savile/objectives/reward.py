@@ -24,17 +24,8 @@ from torch.nn.functional import logsigmoid
 
 from savile.lm.model import LM
 from savile.lm.tree import Paths, Tree, build
-from savile.objectives.base import (
-    Encoded,
-    Objective,
-    Pair,
-    PairBatch,
-    TrainingData,
-    Written,
-    packs,
-    pair_tokens,
-    pairs_of,
-)
+from savile.objectives.base import Encoded, Objective, TrainingData, Written, packs
+from savile.objectives.base_pairs import Pair, PairBatch, pair_tokens, pairs_of
 
 HEAD: Final = "reward"
 """The head's name in `LM.heads`."""

@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from savile.objectives.base import FromPairs
+from savile.objectives.base_pairs import FromPairs
 
 
 @final
@@ -28,13 +28,14 @@ class SimPO(FromPairs):
     gives: ClassVar[tuple[str, ...]] = ("policy",)
     rate_factor: ClassVar[float] = 0.1
     refers: ClassVar[bool] = False
+    per_token: ClassVar[bool] = True
 
     beta: Annotated[float, Gt(0)] = 2.0
     """Scale of the rewards."""
     gamma_beta_ratio: Annotated[float, Ge(0)] = 0.5
     """The margin gamma as a multiple of beta."""
 
-    def formula(self, policy: Tensor, reference: Tensor, tokens: Tensor) -> Tensor:
+    def formula(self, measures: Tensor) -> Tensor:
         """Return equation 6 of each pair."""
-        mean = policy / tokens
-        return -logsigmoid(self.beta * (mean[:, 0] - mean[:, 1] - self.gamma_beta_ratio))
+        ahead = measures[:, 0] - measures[:, 1]
+        return -logsigmoid(self.beta * (ahead - self.gamma_beta_ratio))
