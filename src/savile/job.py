@@ -1,13 +1,15 @@
-"""What one training is asked to do: a `Plan` and a `Job`, and the job's rows as token ids."""
+"""What one training is asked to do: a `Plan` and a `Job`, and the job's rows as an objective reads
+them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from savile.lm.model import LM
 from savile.metrics.base import Metric
-from savile.objectives.base import Compared, Encoded, Objective, Reward, Teacher
+from savile.objectives.base import Compared, Encoded, Objective, Reward, Teacher, TrainingData
 from savile.prompts.base import Frame
 from savile.types import Example, Preference
 
@@ -93,3 +95,33 @@ def compared(lm: LM, frame: Frame, preferences: Sequence[Preference]) -> list[Co
         )
         for row in preferences
     ]
+
+
+def training_data(
+    job: Job,
+    examples: Sequence[Example],
+    preferences: Sequence[Preference],
+    reference: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> TrainingData:
+    """Return rows and preferences of a job, its train or its dev ones, as an objective reads them.
+
+    Args:
+        job: what they belong to.
+        examples: rows; those shown as demonstrations are left out.
+        preferences: judged answers.
+        reference: inside its context the model computes as it did when the training began.
+    """
+    plan = job.plan
+    kept = asked(job.frame, examples)
+    encoded = encode(job.lm, job.frame, kept)
+    return TrainingData(
+        rows=encoded,
+        preferences=compared(job.lm, job.frame, preferences),
+        batch_size=plan.batch_size,
+        tokens_per_tree=plan.tokens_per_tree,
+        steps=plan.steps,
+        max_new_tokens=job.max_new_tokens,
+        reference=reference,
+        reward=None if job.reward is None else job.reward(encoded, kept),
+        teacher=None if job.teacher is None else job.teacher(encoded, kept),
+    )

@@ -56,6 +56,14 @@ class Meter:
         self.peak_bytes = _peak(self._device)
 
 
+def work_since(lm: LM, before: Work) -> Work:
+    """Return what a model has computed since its count stood at `before`."""
+    return Work(
+        tokens=lm.work.tokens - before.tokens,
+        predictions=lm.work.predictions - before.predictions,
+    )
+
+
 def forward_flops(lm: LM, work: Work) -> float:
     """Return the FLOPs of the forward passes of counted work."""
     return 2.0 * (lm.trunk_parameters * work.tokens + lm.head_parameters * work.predictions)

@@ -14,21 +14,19 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import nn
 
 from savile.deltas.base import Attached
+from savile.dev import Dev
 from savile.errors import DataError, Problem
-from savile.job import Job, asked, compared, encode
-from savile.lm.local import Local
+from savile.job import Job, training_data
 from savile.lm.model import LM, Work
 from savile.masters import Masters
-from savile.meter import Meter, backward_flops, forward_flops
-from savile.objectives.base import Encoded, TrainingData
-from savile.predict import predict
-from savile.types import Example, Preference
+from savile.meter import Meter, backward_flops, forward_flops, work_since
 
 MAX_ROLLBACKS: Final = 3
 
@@ -76,7 +74,7 @@ def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None
         status="ok" if loop.diverged is None else "diverged",
         reason=loop.diverged,
         dev_score=loop.best[0] if loop.scored else None,
-        dev_loss=-loop.best[1] if loop.scored and loop.dev_items else None,
+        dev_loss=-loop.best[1] if loop.scored and loop.dev.items else None,
         examples=loop.examples,
         steps=loop.step,
         tokens=loop.tokens,
@@ -103,16 +101,15 @@ class _Loop:
 
     def __init__(self, job: Job, attached: Attached, on_progress: OnProgress | None) -> None:
         self.job, self.attached, self.on_progress = job, attached, on_progress
-        self.before = _work_since(job.lm, Work())
+        self.before = work_since(job.lm, Work())
         self.best_state = attached.state()
         self.start = self.best_state if job.objective.uses_reference else {}
         self.heads = _heads(job)
-        self.data = self._data(job.train, job.preferences)
-        self.dev = self._data(job.dev, job.dev_preferences)
+        self.data = training_data(job, job.train, job.preferences, self._reference)
         with job.lm.mixed_precision():
             self.items = job.objective.items(job.lm, self.data)
-        self.dev_items = job.objective.items(job.lm, self.dev)
-        _enough(job, self.items, self.dev_items, self.dev.rows)
+        self.dev = Dev(job, self._reference)
+        _enough(job, self.items, self.dev)
         named = attached.parameters()
         owned = [p for head in self.heads.values() for p in head.parameters()]
         self.masters = Masters([*named.values(), *owned])
@@ -175,21 +172,8 @@ class _Loop:
                 step = next(steps)
             yield step
 
-    def _data(self, rows: Sequence[Example], preferences: Sequence[Preference]) -> TrainingData:
-        job, plan = self.job, self.job.plan
-        kept = asked(job.frame, rows)
-        encoded = encode(job.lm, job.frame, kept)
-        return TrainingData(
-            rows=encoded,
-            preferences=compared(job.lm, job.frame, preferences),
-            batch_size=plan.batch_size,
-            tokens_per_tree=plan.tokens_per_tree,
-            steps=plan.steps,
-            max_new_tokens=job.max_new_tokens,
-            reference=lambda: self.attached.at(self.start),
-            reward=None if job.reward is None else job.reward(encoded, kept),
-            teacher=None if job.teacher is None else job.teacher(encoded, kept),
-        )
+    def _reference(self) -> AbstractContextManager[None]:
+        return self.attached.at(self.start)
 
     def _return_to_best(self) -> None:
         self.attached.load(self.best_state)
@@ -199,7 +183,7 @@ class _Loop:
     def _gradients(self, step: Sequence[Any]) -> float:
         """Accumulate the gradients of one optimizer step; return its loss."""
         lm, total = self.job.lm, 0.0
-        before = _work_since(lm, Work())
+        before = work_since(lm, Work())
         for batch in step:
             with lm.mixed_precision():
                 loss, told = self.job.objective.loss(lm, batch)
@@ -207,7 +191,7 @@ class _Loop:
             total += float(loss.detach())
             self.told.update(told)
             self.tokens += batch.tree.separate_tokens
-        trained = _work_since(lm, before)
+        trained = work_since(lm, before)
         self.work.tokens += trained.tokens
         self.work.predictions += trained.predictions
         self.told_steps += 1
@@ -217,7 +201,7 @@ class _Loop:
         """Return the FLOPs of everything: gradients, and forward passes that write and judge."""
         lm = self.job.lm
         gradients = backward_flops(lm, self.work, self.attached.parameters().values())
-        return forward_flops(lm, _work_since(lm, self.before)) + gradients
+        return forward_flops(lm, work_since(lm, self.before)) + gradients
 
     def _apply(self, loss: float) -> bool:
         """Take the step if loss and gradient are finite, else roll back."""
@@ -250,17 +234,9 @@ class _Loop:
         return all(bool(torch.isfinite(p).all()) for p in self.masters.parameters)
 
     def _evaluate(self, loss: float) -> None:
-        job, lm = self.job, self.job.lm
-        score, dev_loss = (
-            job.objective.judge(lm, self.dev, self.dev_items) if self.dev_items else (None, 0.0)
-        )
-        if score is None:
-            found = predict(Local(lm), job.frame, job.dev, max_new_tokens=job.max_new_tokens)
-            references = [example.accepted for example in job.dev]
-            answers = [prediction.answer for prediction in found]
-            score = job.metric.score(answers, references, job.frame.labels)
+        score, dev_loss = self.dev.look()
         finite = math.isfinite(dev_loss) and self._finite()
-        known = dev_loss if finite and self.dev_items else None
+        known = dev_loss if finite and self.dev.items else None
         means = {name: value / max(self.told_steps, 1) for name, value in self.told.items()}
         self.told, self.told_steps = Counter(), 0
         self.history.append(
@@ -272,13 +248,6 @@ class _Loop:
             self.best_heads = {k: copy.deepcopy(v.state_dict()) for k, v in self.heads.items()}
 
 
-def _work_since(lm: LM, before: Work) -> Work:
-    return Work(
-        tokens=lm.work.tokens - before.tokens,
-        predictions=lm.work.predictions - before.predictions,
-    )
-
-
 def _heads(job: Job) -> dict[str, nn.Module]:
     """Return the objective's heads, drawn from the job's seed, trainable on the base's device."""
     with torch.random.fork_rng(devices=[]):
@@ -287,9 +256,7 @@ def _heads(job: Job) -> dict[str, nn.Module]:
     return {name: head.to(job.lm.device).requires_grad_() for name, head in heads.items()}
 
 
-def _enough(
-    job: Job, items: Sequence[Any], dev_items: Sequence[Any], dev_rows: Sequence[Encoded]
-) -> None:
+def _enough(job: Job, items: Sequence[Any], dev: Dev) -> None:
     """Refuse to train on nothing, or without a dev row; dev rows without steps have a score."""
     if not items:
         raise DataError(
@@ -300,7 +267,7 @@ def _enough(
             )
         )
     judged = {"preferences", "feedback"} & set(job.objective.needs)
-    if job.dev and judged and not dev_items:
+    if job.dev and judged and not dev.items:
         raise DataError(
             Problem(
                 what="there is no dev preference to choose the best state by",
@@ -309,7 +276,7 @@ def _enough(
                 fix="Give more preferences, or judged answers in data.dev.",
             )
         )
-    if not job.dev or (not dev_items and all(row.completion for row in dev_rows)):
+    if not job.dev or (not dev.items and all(row.completion for row in dev.data.rows)):
         raise DataError(
             Problem(
                 what="there is no dev row to choose the best state by",

@@ -1,0 +1,49 @@
+"""How good a model is on the dev rows, by its objective and by the task's own metric: what chooses
+the best state of a training, and says what a merged one is worth.
+
+Cost: a look is one forward pass over the dev rows for the loss, and their answers for the metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+from savile.job import Job, training_data
+from savile.lm.local import Local
+from savile.predict import predict
+
+
+class Look(NamedTuple):
+    """What one look at the dev rows found."""
+
+    score: float
+    """By the objective where it has a score of its own, else by the task's metric."""
+    loss: float
+    """0 where no dev row shows its whole target."""
+
+
+class Dev:
+    """The dev rows of a job as its objective sees them, encoded once."""
+
+    def __init__(
+        self, job: Job, reference: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        self._job = job
+        self.data = training_data(job, job.dev, job.dev_preferences, reference)
+        self.items = job.objective.items(job.lm, self.data)
+
+    def look(self) -> Look:
+        """Score the model as it is now."""
+        job, lm = self._job, self._job.lm
+        if self.items:
+            score, loss = job.objective.judge(lm, self.data, self.items)
+        else:
+            score, loss = None, 0.0
+        if score is not None:
+            return Look(score, loss)
+        found = predict(Local(lm), job.frame, job.dev, max_new_tokens=job.max_new_tokens)
+        references = [example.accepted for example in job.dev]
+        answers = [prediction.answer for prediction in found]
+        return Look(job.metric.score(answers, references, job.frame.labels), loss)
