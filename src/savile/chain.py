@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor, nn
 
+from savile.copies import further, of_all, train_copies
 from savile.deltas.base import Attached
 from savile.job import Job
 from savile.objectives.base import Encoded, Objective, Reward, Written
-from savile.train import OnProgress, Progress, Trained, carrying, train
+from savile.train import OnProgress, Trained, carrying
 from savile.types import Example
 
 
@@ -59,7 +59,8 @@ def train_chain(
         rate = job.plan.learning_rate * objective.rate_factor
         plan = replace(job.plan, learning_rate=rate, examples=share)
         own = replace(job, objective=objective, plan=plan)
-        trained = train(own, attached, on_progress=_further(on_progress, parts, job))
+        hear = further(on_progress, parts, job.plan.examples)
+        trained = train_copies(own, attached, on_progress=hear)
         name = type(objective).__name__.lower()
         parts.append(trained._replace(history=[{**h, "objective": name} for h in trained.history]))
         if trained.status != "ok":
@@ -112,23 +113,9 @@ def reward_of(
     return make
 
 
-def _further(listener: OnProgress | None, parts: Sequence[Trained], job: Job) -> OnProgress | None:
-    """Tell the progress of the whole chain."""
-    if listener is None:
-        return None
-    done = sum(part.examples for part in parts)
-    return lambda p: listener(Progress(done + p.examples, job.plan.examples, p.loss))
-
-
 def _sum(parts: Sequence[Trained], objectives: Sequence[Objective]) -> Trained:
     """Return the last policy's scores with the work of all parts; those of a part that diverged."""
     both = zip(parts, objectives, strict=False)  # a chain ends where a part diverges
     policies = [part for part, objective in both if "policy" in objective.gives]
     last = policies[-1] if policies and parts[-1].status == "ok" else parts[-1]
-    total: dict[str, Any] = {
-        name: sum(getattr(part, name) for part in parts)
-        for name in ("examples", "steps", "tokens", "flops", "seconds")
-    }
-    peaks = [part.peak_bytes for part in parts if part.peak_bytes is not None]
-    history = [entry for part in parts for entry in part.history]
-    return last._replace(**total, peak_bytes=max(peaks, default=None), history=history)
+    return of_all(parts, last)

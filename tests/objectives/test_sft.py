@@ -8,7 +8,8 @@ import torch
 
 from savile.lm.model import LM
 from savile.objectives.base import Encoded, TrainingData
-from savile.objectives.sft import SFT, negative_log_likelihood
+from savile.objectives.base_rows import negative_log_likelihood
+from savile.objectives.sft import SFT
 from tests import tiny
 from tests.contracts.tree_gate import eager
 

@@ -8,11 +8,14 @@
 
 The t_i are LoRA's factors, as PEFT's `add_weighted_adapter` merges them (`merge_factors`), the
 updates s B A themselves, as the papers mean it (`merge_updates`), or any tensors of equal names
-such as fully tuned weights (`merge`). `concatenated` is the exact weighted sum of updates.
+such as fully tuned weights (`merge`), or how such tensors moved from where all of them started
+(`merge_changes`: theta = theta_0 + t, t_i = theta_i - theta_0, the papers' task vectors).
+`concatenated` is the exact weighted sum of updates.
 
 Source: averaging of weights: Wortsman et al. 2022, arXiv 2203.05482; TIES: Yadav, Tam, Choshen,
 Raffel, Bansal 2023, arXiv 2306.01708, section 4; DARE: Yu, Yu, Yu, Huang, Li 2024, arXiv
-2311.03099, section 3. Weights inside ties, and the names, are PEFT's.
+2311.03099, section 3; task vectors: Ilharco et al. 2022, arXiv 2212.04089. Weights inside ties,
+trimming each tensor by itself (TIES trims the whole vector at once), and the names are PEFT's.
 
 Averaging factors is not averaging updates: sum_i B_i times sum_j A_j has the cross terms B_i A_j.
 Seeds of one technique start from different A, so merge their updates.
@@ -131,6 +134,32 @@ def merge(states: Sequence[State], weights: Sequence[float], how: Combine) -> di
         name: how(torch.stack([s[name] for s in states]), states[0][name].new_tensor(weights))
         for name in states[0]
     }
+
+
+@torch.no_grad()
+def merge_changes(
+    states: Sequence[State], start: State, weights: Sequence[float], how: Combine
+) -> dict[str, Tensor]:
+    """Return the start plus the combination of how far each state is from it.
+
+    Args:
+        states: tensors of the start's names and shapes.
+        start: where all of them began.
+        weights: of each state's change.
+        how: the combination.
+
+    Returns:
+        Tensors of the start's types; computed in float32, so that short types round once.
+
+    Raises:
+        IntegrityError: names or shapes differ.
+    """
+    _same([start, *states])
+    changes = [
+        {name: state[name].float() - start[name].float() for name in start} for state in states
+    ]
+    moved = merge(changes, weights, how)
+    return {name: (start[name].float() + moved[name]).to(start[name].dtype) for name in start}
 
 
 @torch.no_grad()
