@@ -17,8 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-Axis = Literal["prompts", "deltas", "objectives", "metrics"]
+Axis = Literal["prompts", "deltas", "objectives", "metrics", "export"]
 AXES: Final[tuple[Axis, ...]] = ("prompts", "deltas", "objectives", "metrics")
+"""What a spec names; the forms of `export/` are found in the same way."""
 NO_PART: Final = re.compile(r"__init__|base(_.*)?")
 """Files of an axis that hold no part: contracts, and what several parts share."""
 MISSING: Final = object()

@@ -19,7 +19,7 @@ from savile.errors import Problem, UsageError
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn")
 """Libraries whose version may change a number."""
 PACKAGE = Path(__file__).parents[1]
-ONLY_SHOWN = frozenset({"report", "cli", "api.py", "__main__.py"})
+ONLY_SHOWN = frozenset({"report", "export", "handover", "cli", "api.py", "__main__.py"})
 """What cannot change a number."""
 ANOTHER = {
     "code": "was begun by another version of savile",
