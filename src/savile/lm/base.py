@@ -1,5 +1,13 @@
 """What the ladder asks of a base, wherever its weights are: answers to chats, lengths of texts.
 
+Answers are the likeliest (greedy), or several are drawn for each chat:
+
+    p'(token) ~ p(token)^(1/temperature) over the fewest likeliest tokens whose p' reach top_p
+
+Source: nucleus sampling: Holtzman et al. 2019, arXiv 1904.09751. The draws of a sample follow from
+the seed, its chat and its number alone: neither other chats nor other samples change them, and the
+first three of nine samples are the three samples of the same chat and seed.
+
 Two kinds meet it: `local.Local` has the weights here, `endpoint.Endpoint` reaches a model behind an
 API. What only one of them can do is no method here but a word in `gives`: a technique that trains
 needs `weights`, so on a base behind an API it is a row with its reason and not an error.
@@ -12,6 +20,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from savile import store
 from savile.types import Message
 
 Chat = Sequence[Message]
@@ -25,6 +34,24 @@ class Asked:
     """The answers to choose from; empty: the answer is written freely."""
     max_new_tokens: int = 128
     """Where a written answer is cut."""
+    stop: tuple[str, ...] = ()
+    """Texts before which a written answer ends, none of them empty."""
+    n: int = 1
+    """Answers to each chat."""
+    temperature: float = 0.0
+    """Of the drawing; 0 is greedy."""
+    top_p: float = 1.0
+    """How much of the odds the tokens cover that are drawn from."""
+    seed: int = 0
+    """Of the drawing."""
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.temperature < 0.0 or not 0.0 < self.top_p <= 1.0:
+            raise ValueError("'n' should be 1 or more, 'temperature' 0 or more, 'top_p' in (0, 1]")
+        if self.n > 1 and self.temperature == 0.0:
+            raise ValueError("at temperature 0 all samples of a chat are equal: ask for one")
+        if "" in self.stop:
+            raise ValueError("an empty stop string would end every answer before it begins")
 
 
 class Answer(NamedTuple):
@@ -35,16 +62,34 @@ class Answer(NamedTuple):
     label: str | None
     """The chosen label; None where none was asked for, or none could be read."""
     prompt_tokens: int
+    """Tokens of the prompt; 0 for a sample that shares it with the one before."""
     completion_tokens: int
     seconds: float | None = None
-    """What the request took; None where many are answered together."""
+    """What the request took, 0 for a sample that shares it; None where many are answered
+    together."""
     usd: float | None = None
     """What the request cost; None where requests have no price."""
 
 
 Answers = Generator[Sequence[tuple[int, Answer]], None, None]
-"""Groups of (number of the chat, its answer) as they are ready, each chat once, in any order. A
-group may be empty while a base waits; closing the generator stops what has not begun."""
+"""Groups of (number of the chat, its answer) as they are ready. Each chat comes `n` times, its
+samples in their order and in one group; chats come in any order. A group may be empty while a base
+waits; closing the generator stops what has not begun."""
+
+
+def seed_of(seed: int, chat: Chat, sample: int) -> int:
+    """Return the seed of one sample: 31 bits, which every server takes."""
+    said = [[message.role, message.content] for message in chat]
+    return int(store.sha256(store.dump_json([seed, said, sample]))[:8], 16) >> 1
+
+
+def before(text: str, stop: Sequence[str]) -> str:
+    """Return a text up to the stop string that is complete first, all of it without one.
+
+    Example: before("ab. cd", (". ", "b")) == "a"
+    """
+    found = [(at + len(one), at) for one in stop if (at := text.find(one)) >= 0]
+    return text[: min(found)[1]] if found else text
 
 
 class Base(ABC):

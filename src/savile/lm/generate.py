@@ -29,19 +29,29 @@ ROWS_PER_TREE: Final = 64
 Pick = Callable[[Tensor, Sequence[int]], list[int]]
 """Chooses the next token of every running answer from its logits [A, V]; the second argument says
 which answers run."""
+Complete = Callable[[Sequence[int]], bool]
+"""Whether an answer's ids are all of it although no end token came."""
 
 
-def greedy(lm: LM, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+def greedy(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    complete: Complete | None = None,
+) -> list[list[int]]:
     """Return the likeliest ids after each prompt, the end token left out.
 
     Args:
         lm: the model, with whatever delta is attached.
         prompts: token ids, at least one each.
-        max_new_tokens: where an answer is cut that has not ended by itself.
+        max_new_tokens: where an answer is cut that has not ended by itself; the end of the context
+            cuts it earlier.
+        complete: ends answers too.
     """
-    stops = end_tokens(lm)
-    written = generate(lm, prompts, max_new_tokens, lambda logits, _: logits.argmax(-1).tolist())
-    return [ids[:-1] if ids and ids[-1] in stops else ids for ids in written]
+    written = _in_trees(
+        lm, prompts, max_new_tokens, lambda _, logits, __: logits.argmax(-1).tolist(), complete
+    )
+    return [without_end(lm, ids) for ids in written]
 
 
 def sample(
@@ -52,6 +62,7 @@ def sample(
     seeds: Sequence[int],
     temperature: float = 1.0,
     top_p: float = 1.0,
+    complete: Complete | None = None,
 ) -> list[list[int]]:
     """Return ids drawn after each prompt, with the end token of an answer that ended.
 
@@ -60,50 +71,85 @@ def sample(
 
     Args:
         lm: the model, with whatever delta is attached.
-        prompts: token ids, at least one each; the same prompt may stand there many times.
-        max_new_tokens: where an answer is cut that has not ended by itself; the end of the context
-            cuts it earlier.
+        prompts: token ids, at least one each; the same prompt may stand there many times, and is
+            computed once where it stands beside itself.
+        max_new_tokens: as for `greedy`.
         seeds: one for each prompt.
         temperature: above 0; logits are divided by it.
         top_p: draw from the fewest tokens whose probabilities reach it (nucleus sampling, Holtzman
             et al. 2019, arXiv 1904.09751).
+        complete: ends answers too.
     """
     draws = [random.Random(seed) for seed in seeds]
 
     def pick(rows: Sequence[int], logits: Tensor, running: Sequence[int]) -> list[int]:
-        odds = (logits.double() / temperature).softmax(-1)
-        odds, tokens = odds.sort(-1, descending=True)
-        before = odds.cumsum(-1) - odds
-        odds = odds.masked_fill(before >= top_p, 0.0)
-        ends = odds.cumsum(-1)
-        at = torch.tensor([draws[rows[n]].random() for n in running], device=odds.device)
-        place = torch.searchsorted(ends, at[:, None] * ends[:, -1:], right=True)
-        chosen = place.clamp(max=odds.shape[-1] - 1)
-        return tokens.gather(-1, chosen).squeeze(-1).tolist()
+        chances = [draws[rows[n]].random() for n in running]
+        return drawn(logits, chances, temperature=temperature, top_p=top_p)
 
+    return _in_trees(lm, prompts, max_new_tokens, pick, complete)
+
+
+def drawn(
+    logits: Tensor, chances: Sequence[float], *, temperature: float, top_p: float = 1.0
+) -> list[int]:
+    """Return one choice for each row of logits.
+
+    Args:
+        logits: [A, V].
+        chances: uniform on [0, 1), one a row; the likeliest choice takes the smallest ones.
+        temperature: above 0.
+        top_p: draw from the fewest choices whose odds reach it.
+    """
+    odds = (logits.double() / temperature).softmax(-1)
+    odds, choices = odds.sort(-1, descending=True)
+    earlier = odds.cumsum(-1) - odds
+    odds = odds.masked_fill(earlier >= top_p, 0.0)
+    ends = odds.cumsum(-1)
+    at = torch.tensor(chances, device=odds.device, dtype=odds.dtype)
+    place = torch.searchsorted(ends, at[:, None] * ends[:, -1:], right=True)
+    chosen = place.clamp(max=odds.shape[-1] - 1)
+    return choices.gather(-1, chosen).squeeze(-1).tolist()
+
+
+def _in_trees(
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    pick: Callable[[Sequence[int], Tensor, Sequence[int]], list[int]],
+    complete: Complete | None,
+) -> list[list[int]]:
+    """Generate tree by tree; `pick` is told which prompts the tree's are. The end of the context
+    limits each answer by itself: no row limits another."""
     room = lm.context - lm.root_tokens
     answers: list[list[int]] = [[] for _ in prompts]
     for rows in rows_of_trees(prompts):
         limits = [min(max_new_tokens, max(room - len(prompts[row]), 1)) for row in rows]
-        for limit in set(limits):
+        for limit in set(limits):  # one, but near the end of the context
             some = [row for row, own in zip(rows, limits, strict=True) if own == limit]
-            drawn = generate(lm, [prompts[row] for row in some], limit, partial(pick, some))
-            for row, ids in zip(some, drawn, strict=True):
-                answers[row] = ids
+            own_pick = partial(pick, some)
+            ids = generate(lm, [prompts[row] for row in some], limit, own_pick, complete)
+            for row, written in zip(some, ids, strict=True):
+                answers[row] = written
     return answers
 
 
-def rows_of_trees(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+def rows_of_trees(prompts: Sequence[Sequence[int]], times: int = 1) -> Iterator[list[int]]:
     """Yield the row numbers of one tree after the other, prompts of like length together; what all
-    share counts once in a tree, so rows count their own tokens."""
+    share counts once in a tree, so rows count their own tokens.
+
+    Args:
+        prompts: token ids.
+        times: answers to each of them.
+    """
     ids = [list(prompt) for prompt in prompts]
     ends = (min(ids), max(ids)) if ids else ([], [])
     shared = next((i for i, (a, b) in enumerate(zip(*ends, strict=False)) if a != b), len(ends[0]))
     pack: list[int] = []
     used = 0
     for row in sorted(range(len(ids)), key=lambda row: len(ids[row])):
-        own = len(ids[row]) - shared + 32
-        if pack and (used + own > TOKENS_PER_TREE or len(pack) >= ROWS_PER_TREE):
+        own = times * (len(ids[row]) - shared + 32)
+        full = times * (len(pack) + 1) > ROWS_PER_TREE
+        if pack and (used + own > TOKENS_PER_TREE or full):
             yield pack
             pack, used = [], 0
         pack.append(row)
@@ -114,15 +160,23 @@ def rows_of_trees(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def generate(
-    lm: LM, prompts: Sequence[Sequence[int]], max_new_tokens: int, pick: Pick
+    lm: LM,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    pick: Pick,
+    complete: Complete | None = None,
 ) -> list[list[int]]:
     """Return the ids that `pick` chooses after each prompt, with the end token where one came."""
     if not prompts:
         return []
     stops = end_tokens(lm)
+
+    def ended(ids: Sequence[int]) -> bool:
+        return ids[-1] in stops or (complete is not None and complete(ids))
+
     if not lm.uses_tree:
         return [
-            _plain(lm, prompt, max_new_tokens, stops, lambda logits, n=n: pick(logits, [n])[0])  # type: ignore[misc]
+            _plain(lm, prompt, max_new_tokens, ended, lambda logits, n=n: pick(logits, [n])[0])  # type: ignore[misc]
             for n, prompt in enumerate(prompts)
         ]
     tree = build([Paths(prompt, []) for prompt in prompts])
@@ -136,9 +190,9 @@ def generate(
     for written in range(max_new_tokens):
         chosen = pick(logits, running.tolist())
         tokens = torch.tensor(chosen, device=lm.device)
-        alive = np.asarray([token not in stops for token in chosen])
         for row, token in zip(running, chosen, strict=True):
             answers[row].append(token)
+        alive = np.asarray([not ended(answers[row]) for row in running])
         if not alive.any() or written + 1 == max_new_tokens:
             break
         if not alive.all():
@@ -161,11 +215,16 @@ def end_tokens(lm: LM) -> frozenset[int]:
     return frozenset(int(s) for s in stops if s is not None)
 
 
+def without_end(lm: LM, ids: list[int]) -> list[int]:
+    """Return an answer's ids without the token that ended it."""
+    return ids[:-1] if ids and ids[-1] in end_tokens(lm) else ids
+
+
 def _plain(
     lm: LM,
     prompt: Sequence[int],
     limit: int,
-    stops: frozenset[int],
+    ended: Complete,
     pick: Callable[[Tensor], int],
 ) -> list[int]:
     """Generate for one prompt on a model that takes no tree: every step computes the whole
@@ -174,6 +233,6 @@ def _plain(
     for _ in range(limit):
         tree = build([Paths([*prompt, *answer], [])])
         answer.append(pick(lm.logits(tree, tree.ends)))
-        if answer[-1] in stops:
+        if ended(answer):
             break
     return answer

@@ -2,21 +2,26 @@
 
 A closed set is scored over the trie of its labels: the label with the highest log-likelihood of all
 its tokens and the end of turn wins, so no answer is unparseable and a label that is a prefix of
-another is no special case. Everything else is greedy generation. Deltas that are attached to the
-model while it answers take part.
+another is no special case; samples of labels are drawn by their likelihoods. Everything else is
+generation, greedy or drawn. Deltas that are attached to the model while it answers take part.
 
-Cost: one forward pass over the tree of the prompts, and one a written token or trie segment.
+Cost: one forward pass over the tree of the prompts, and one a written token or trie segment. The
+samples of a prompt share its pass; of a closed set they take no more than one.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, final
+from typing import Any, ClassVar, Final, NamedTuple, final
 
-from savile.lm.base import Answer, Answers, Asked, Base, Chat
+import torch
+
+from savile.lm.base import Answer, Answers, Asked, Base, Chat, before, seed_of
 from savile.lm.choose import Chooser
-from savile.lm.generate import greedy, rows_of_trees
+from savile.lm.generate import drawn, greedy, rows_of_trees, sample, without_end
 from savile.lm.model import LM
+from savile.lm.tree import Paths, build
 
 PLAIN_BATCHES: Final = (
     "computed on plain padded batches, since this base cannot take trees: the same answers, "
@@ -54,59 +59,105 @@ class Local(Base):
     def answers(self, chats: Sequence[Chat], asked: Asked) -> Answers:
         """Yield the answers of one tree after the other, prompts of like length together."""
         prompts = [self.lm.encode_prompt(chat) for chat in chats]
-        answer = _Labels(self.lm, asked.labels) if asked.labels else _Texts(self.lm, asked)
-        for rows in rows_of_trees(prompts):
-            yield list(zip(rows, answer([prompts[row] for row in rows]), strict=True))
+        answer = _Labels(self.lm, asked) if asked.labels else _Texts(self.lm, asked)
+        for rows in rows_of_trees(prompts, asked.n):
+            some = [_Prompt(prompts[row], _seeds(chats[row], asked)) for row in rows]
+            yield [(row, one) for row, own in zip(rows, answer(some), strict=True) for one in own]
 
     def tally(self) -> Mapping[str, Any]:
         """Return nothing: the meter measures what a model here takes."""
         return {}
 
 
+class _Prompt(NamedTuple):
+    """A chat as token ids, and the seed of each of its samples."""
+
+    ids: list[int]
+    seeds: list[int]
+
+
+def _seeds(chat: Chat, asked: Asked) -> list[int]:
+    return [seed_of(asked.seed, chat, sample) for sample in range(asked.n)]
+
+
 class _Labels:
     """Chooses from labels."""
 
-    def __init__(self, lm: LM, labels: tuple[str, ...]) -> None:
-        self.lm, self.labels = lm, labels
-        self.choices = [lm.encode_completion(label) for label in labels]
+    def __init__(self, lm: LM, asked: Asked) -> None:
+        self.lm, self.asked, self.labels = lm, asked, asked.labels
+        self.choices = [lm.encode_completion(label) for label in self.labels]
         self.chooser = Chooser(lm, self.choices)
 
-    def __call__(self, prompts: Sequence[Sequence[int]]) -> list[Answer]:
-        """Return the likeliest label of each prompt."""
-        best = self.chooser.best(prompts)
+    def __call__(self, prompts: Sequence[_Prompt]) -> list[list[Answer]]:
+        """Return the likeliest label of each prompt, or labels drawn by their likelihoods."""
+        if self.asked.temperature:
+            chosen = [self._drawn(prompt) for prompt in prompts]
+        else:
+            chosen = [[best] for best in self.chooser.best([prompt.ids for prompt in prompts])]
         return [
-            Answer(
-                text=self.labels[number],
-                label=self.labels[number],
-                prompt_tokens=len(prompt) + self.lm.root_tokens,
-                completion_tokens=len(self.choices[number]),
-            )
-            for prompt, number in zip(prompts, best, strict=True)
+            [self._answer(prompt, at, number) for at, number in enumerate(numbers)]
+            for prompt, numbers in zip(prompts, chosen, strict=True)
         ]
+
+    @torch.no_grad()
+    def _drawn(self, prompt: _Prompt) -> list[int]:
+        scores = self.lm.sequence_logprobs(build([Paths(prompt.ids, self.choices)]))
+        return drawn(
+            scores.expand(self.asked.n, -1),
+            [random.Random(seed).random() for seed in prompt.seeds],
+            temperature=self.asked.temperature,
+            top_p=self.asked.top_p,
+        )
+
+    def _answer(self, prompt: _Prompt, sample: int, number: int) -> Answer:
+        return Answer(
+            text=self.labels[number],
+            label=self.labels[number],
+            prompt_tokens=0 if sample else len(prompt.ids) + self.lm.root_tokens,
+            completion_tokens=len(self.choices[number]),
+        )
 
 
 class _Texts:
-    """Writes answers greedily."""
+    """Writes answers."""
 
     def __init__(self, lm: LM, asked: Asked) -> None:
-        self.lm, self.limit = lm, asked.max_new_tokens
+        self.lm, self.asked = lm, asked
+        self.complete = self._holds_a_stop if asked.stop else None
 
-    def __call__(self, prompts: Sequence[Sequence[int]]) -> list[Answer]:
-        """Return the greedy answer of each prompt."""
-        lm = self.lm
-        room = lm.context - lm.root_tokens
-        limits = [min(self.limit, max(room - len(prompt), 1)) for prompt in prompts]
-        written: list[list[int]] = [[] for _ in prompts]
-        for shared in set(limits):  # one, but near the end of the context: no row limits another
-            rows = [row for row, own in enumerate(limits) if own == shared]
-            for row, ids in zip(rows, greedy(lm, [prompts[r] for r in rows], shared), strict=True):
-                written[row] = ids
+    def __call__(self, prompts: Sequence[_Prompt]) -> list[list[Answer]]:
+        """Return the greedy answer of each prompt, or its samples."""
+        n, written = self.asked.n, self._ids(prompts)
         return [
-            Answer(
-                text=lm.template.decode(ids),
-                label=None,
-                prompt_tokens=len(prompt) + lm.root_tokens,
-                completion_tokens=len(ids),
-            )
-            for prompt, ids in zip(prompts, written, strict=True)
+            [self._answer(prompt, at, written[row * n + at]) for at in range(n)]
+            for row, prompt in enumerate(prompts)
         ]
+
+    def _ids(self, prompts: Sequence[_Prompt]) -> list[list[int]]:
+        asked = self.asked
+        ids = [prompt.ids for prompt in prompts for _ in prompt.seeds]
+        if not asked.temperature:
+            return greedy(self.lm, ids, asked.max_new_tokens, self.complete)
+        written = sample(
+            self.lm,
+            ids,
+            asked.max_new_tokens,
+            seeds=[seed for prompt in prompts for seed in prompt.seeds],
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            complete=self.complete,
+        )
+        return [without_end(self.lm, own) for own in written]
+
+    def _answer(self, prompt: _Prompt, number: int, ids: Sequence[int]) -> Answer:
+        return Answer(
+            text=before(self.lm.template.written(ids), self.asked.stop).strip(),
+            label=None,
+            prompt_tokens=0 if number else len(prompt.ids) + self.lm.root_tokens,
+            completion_tokens=len(ids),
+        )
+
+    def _holds_a_stop(self, ids: Sequence[int]) -> bool:
+        """Decode all of it: what a token adds to a text depends on those before."""
+        text = self.lm.template.written(ids)
+        return any(one in text for one in self.asked.stop)

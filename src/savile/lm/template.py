@@ -60,9 +60,13 @@ class Template:
         return [*self._plain_ids(text), self.end]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of generated ids, special tokens left out."""
+        """Return the text of generated ids without white space around it."""
+        return self.written(ids).strip()
+
+    def written(self, ids: Sequence[int]) -> str:
+        """Return the text of generated ids as it stands, special tokens left out."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text.strip()
+        return text
 
     def _encode(self, messages: Sequence[Message], *, generate: bool) -> list[int]:
         if not any(special in m.content for m in messages for special in self.special):
