@@ -29,7 +29,7 @@ task: brand_preferences
 base: embedded
 data:
   {train: drafts.jsonl, dev: dev.jsonl, test: test.jsonl, input: input, output: output,
-   preferences: preferences.jsonl}
+   preferences: preferences.jsonl, preferences_test: preferences_test.jsonl}
 prompt:
   instruction: write a reply
 metric: phrase_f1

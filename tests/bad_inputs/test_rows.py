@@ -125,6 +125,36 @@ CASES = [
         overrides=("data.preferences=prefs.jsonl",),
     ),
     Case(
+        "D39-held-out",
+        3,
+        ("held.jsonl:2", "'rejected' should be a text"),
+        {
+            "held.jsonl": b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n'
+            b'{"prompt": "d", "chosen": "e"}\n'
+        },
+        overrides=("data.preferences_test=held.jsonl",),
+    ),
+    Case(
+        "D39-held-out-leak",
+        3,
+        ("1 of train in preferences_test", "train.jsonl:4 = held.jsonl:1 (folded)", "drop_train"),
+        {
+            **bad_train(ROW % ("Is it so?", "no")),
+            "held.jsonl": b'{"prompt": "is it so", "chosen": "yes", "rejected": "no"}\n',
+        },
+        overrides=("data.preferences_test=held.jsonl",),
+    ),
+    Case(
+        "D41-both-ways",
+        3,
+        ("prefs.jsonl", "no row has a question and a judged answer"),
+        {
+            "prefs.jsonl": b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n'
+            b'{"prompt": "A?", "chosen": "c", "rejected": "b"}\n'
+        },
+        overrides=("data.preferences=prefs.jsonl",),
+    ),
+    Case(
         "D48-few-shot",
         2,
         ("few_shot(k=64)", "64 demonstrations", "train has 40 rows"),

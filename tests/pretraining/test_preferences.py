@@ -109,7 +109,9 @@ def test_the_task_file_gives_preferences_of_every_split():
     dataset = data.load(task)
     assert dataset.gives >= {"pairs", "preferences"}
     parts = (dataset.preferences, dataset.dev_preferences, dataset.test_preferences)
-    assert sum(map(len, parts)) == preferences.SIZES["preferences"]
-    assert min(map(len, parts)) >= 80
+    learned = preferences.SIZES["preferences"]
+    assert len(parts[0]) + len(parts[1]) == learned
+    assert len(parts[1]) >= 80
+    assert len(parts[2]) == preferences.SIZES["preferences_test"]
     candidates = task.candidates(dataset.gives, len(dataset.train))
     assert [candidate.reason for candidate in candidates] == [None] * len(candidates)

@@ -55,35 +55,49 @@ class Near(NamedTuple):
 
 
 def leaks(parts: Parts) -> list[Leak]:
-    """Return the rows of train and dev that repeat a question of dev or test."""
-    found = []
-    seen: dict[str, tuple[Record, str]] = {}
-    for split in ("test", "dev", "train"):
-        fresh: dict[str, tuple[Record, str]] = {}
-        for record in parts.get(split, ()):
-            if record.key in seen:
-                found.append(Leak(record, seen[record.key][0], split, seen[record.key][1]))
-            else:
-                fresh.setdefault(record.key, (record, split))
-        seen |= fresh
+    """Return the rows of train, dev and preferences that repeat a question held out from them.
+
+    Judged answers follow the split of their question; only where some are held out in a file of
+    their own (`preferences_test`) may the others not ask what these or the test rows ask.
+    """
+    sealed = _first(parts, "test", "preferences_test")
+    found = _again(parts, "dev", sealed)
+    found += _again(parts, "train", _first(parts, "dev") | sealed)
+    if parts.get("preferences_test"):
+        found += _again(parts, "preferences", sealed)
     return found
+
+
+def _first(parts: Parts, *splits: str) -> dict[str, tuple[Record, str]]:
+    """Return the first record of every question, with its split."""
+    found: dict[str, tuple[Record, str]] = {}
+    for split in splits:
+        for record in parts.get(split, ()):
+            found.setdefault(record.key, (record, split))
+    return found
+
+
+def _again(parts: Parts, split: str, held: Mapping[str, tuple[Record, str]]) -> list[Leak]:
+    rows = (record for record in parts.get(split, ()) if record.key in held)
+    return [Leak(record, held[record.key][0], split, held[record.key][1]) for record in rows]
 
 
 def settle(
     found: Sequence[Leak], parts: Parts, data: DataSection, ledger: Ledger
 ) -> dict[str, list[Record]]:
-    """Apply `data.leak` to the leaks: raise, drop the rows outside test, or keep them."""
+    """Apply `data.leak` to the leaks: raise, drop the rows that are not held out, or keep them."""
     kept = {split: list(records) for split, records in parts.items()}
     if not found or data.leak == "allow":
         return kept
     if data.leak == "error":
         raise DataError(_problem(found))
-    dropped = {(leak.row.file, leak.row.line) for leak in found}
+    dropped = {(leak.split, leak.row.file, leak.row.line) for leak in found}
     for leak in found:
         ledger.drop(leak.row, f"leak: input is also in {leak.other_split}")
-    for split in ("train", "dev"):
-        kept[split] = [r for r in kept.get(split, []) if (r.file, r.line) not in dropped]
-    return kept
+    return {
+        split: [r for r in records if (split, r.file, r.line) not in dropped]
+        for split, records in kept.items()
+    }
 
 
 def _problem(found: Sequence[Leak]) -> Problem:
@@ -98,8 +112,8 @@ def _problem(found: Sequence[Leak]) -> Problem:
         where="data",
         what=f"{len(found)} rows are in more than one split ({places}; {exact} exact, "
         f"{len(found) - exact} but for case, spaces or punctuation)",
-        fix="Set data.leak: drop_train to drop them from train and dev (test stays whole), or "
-        "data.leak: allow",
+        fix="Set data.leak: drop_train to drop them from train, dev and preferences (what is held "
+        "out stays whole), or data.leak: allow",
         context="\n".join(lines),
     )
 

@@ -11,9 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from savile.data import judgments, preferences
 from savile.data import labels as label_set
 from savile.data import leaks as leak_check
-from savile.data import preferences
 from savile.data.dataset import Dataset, SealedTest
 from savile.data.fit import fit
 from savile.data.profile import profile
@@ -52,7 +52,7 @@ def load(spec: Spec) -> Dataset:
     notes = [note for table in tables.values() for note in table.notes]
     first = next(iter(tables.values()))
     wanted = Wanted(data.format, data.input, data.output, data.rationale)
-    shape = preferences.shape(first, wanted) or recognize(first, wanted)
+    shape = judgments.shape(first, wanted) or recognize(first, wanted)
     notes.append(f"{first.name}: {shape.said}")
     notes += _unused(first, shape, data)
     records = {role: records_of(t, shape, data, ledger) for role, t in tables.items()}
@@ -65,10 +65,12 @@ def load(spec: Spec) -> Dataset:
         closed = label_set.close(spec.prompt.labels, parts, known, data.normalize)
         labels, parts, warnings = closed.labels, closed.parts, closed.warnings
     parts = fit(parts, spec, ledger, warnings)
-    leaks = leak_check.leaks(parts)
-    parts = leak_check.settle(leaks, parts, data, ledger)
+    given = preferences.read(spec, ledger)
+    leaks = leak_check.leaks({**parts, **given.parts})
+    every = leak_check.settle(leaks, {**parts, **given.parts}, data, ledger)
+    parts = {split: every[split] for split in SPLITS}
     parts["train"] = _dedup(parts["train"], data, ledger, warnings)
-    judged = preferences.load_preferences(spec, parts, ledger)
+    judged = preferences.divide(spec, {**every, **parts}, ledger)
     near = leak_check.near(parts)
     warnings += filter(None, [leak_check.warn_near(near, data)])
     built = _build(parts, closed_set=bool(labels))
@@ -76,7 +78,8 @@ def load(spec: Spec) -> Dataset:
     _enough(spec, {split: len(built[split].examples) for split in SPLITS})
     found = profile(parts, bool(labels), leaks, near)
     warnings += _advice(found, len(built["dev"].examples), len(built["test"].examples))
-    warnings += _some_rationales(built["train"].examples, built["dev"].examples)
+    warnings += [*_some_rationales(built), *judged.warnings]
+    n_judged = {role: len(every[role]) for role in given.parts}
     gives = _gives(spec, built["train"].examples, labels)
     dataset = Dataset(
         train=tuple(built["train"].examples),
@@ -87,11 +90,11 @@ def load(spec: Spec) -> Dataset:
         test_preferences=judged.parts["test"],
         labels=labels,
         gives=gives | judged.gives,
-        fates=_fates(ledger, built, judged.rows),
+        fates=(*judged.fates, *_fates(ledger, built, n_judged)),
         notes=(*notes, *judged.notes),
         warnings=tuple(warnings),
-        hashes={table.name: table.sha256 for table in tables.values()} | dict(judged.hashes),
-        rejected=tuple(ledger.rejected),
+        hashes={table.name: table.sha256 for table in tables.values()} | dict(given.hashes),
+        rejected=(*ledger.rejected, *ledger.unpaired),
         profile=found,
     )
     _check_demonstrations(spec, dataset)
@@ -243,7 +246,8 @@ def _gives(spec: Spec, train: Sequence[Example], labels: Sequence[str]) -> froze
     return frozenset(gives)
 
 
-def _some_rationales(train: Sequence[Example], dev: Sequence[Example]) -> list[str]:
+def _some_rationales(built: Mapping[str, _Built]) -> list[str]:
+    train, dev = built["train"].examples, built["dev"].examples
     have, of_dev = (sum(e.rationale is not None for e in rows) for rows in (train, dev))
     if 0 < have < len(train):
         some = f"worked steps in {have} of {len(train)} train rows"
@@ -256,11 +260,11 @@ def _some_rationales(train: Sequence[Example], dev: Sequence[Example]) -> list[s
 
 
 def _fates(
-    ledger: Ledger, built: Mapping[str, _Built], n_preferences: int
+    ledger: Ledger, built: Mapping[str, _Built], n_judged: Mapping[str, int]
 ) -> tuple[dict[str, Any], ...]:
     """Return the fate of all rows, having seen that none is missing or counted twice."""
     used = {f"used_{split}": sum(built[split].rows) for split in SPLITS}
-    used |= {"used_preferences": n_preferences} if n_preferences else {}
+    used |= {f"used_{role}": rows for role, rows in n_judged.items()}
     reasons = Counter(row.reason for row in ledger.rejected)
     n_in = sum(ledger.n_in.values())
     if n_in != sum(used.values()) + sum(reasons.values()):

@@ -1,26 +1,27 @@
-"""Judged answers: which of two is better, or whether one is wanted, in the shapes of the field.
+"""Judged answers of a task: read, cleared of what teaches nothing, kept out of each other's splits.
 
-    TRL      {"prompt", "chosen", "rejected"}       texts or lists of messages
-             {"chosen", "rejected"}                 whole dialogues: what both begin with asks
-             {"prompt", "completion", "label"}      one answer and true or false (KTO)
-    OpenAI   {"input": {"messages"}, "preferred_output", "non_preferred_output"}
+They come from `data.preferences`, or from the rows themselves when these are pairs (then the chosen
+answer is the wanted one). Like all rows they are divided by the hash of the question; one that is
+also a question of the rows follows it. `data.preferences_test` holds answers for the comparison at
+the end: then nothing of `data.preferences` may ask what they or the test rows ask (`leaks.py`), and
+it is divided into train and dev alone.
 
-A pair whose answers are equal teaches nothing and is set aside with its reason. Preferences come
-from `data.preferences`, or from the rows themselves when they are pairs; then the chosen answer is
-the wanted one. They keep out of each other's splits by the hash of the question, like all rows.
+A pair of equal answers teaches nothing, and two pairs that judge the same answers either way teach
+the opposite of each other: both kinds are set aside with their reason.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from savile.data.judgments import Judgment, recognize
 from savile.data.read import Reading, read_file
 from savile.data.records import Ledger, Record
-from savile.data.rows import Faults, Row, Table, shown
-from savile.data.shapes import BadCell, Fields, Shape, Wanted, joined, turns_of
+from savile.data.rows import Faults, Row, Table
+from savile.data.shapes import BadCell
 from savile.data.split import Split, assign, carve_bands
 from savile.data.text import fold
 from savile.errors import DataError, Problem
@@ -29,12 +30,20 @@ from savile.spec.model import Spec
 from savile.types import Preference
 
 MOST_ASIDE = 0.01
-"""Share of pairs with equal answers above which loading stops."""
-LAST_TURN = re.compile(r"\A(.*\n\s*(?:assistant|ai|bot|gpt|model)\s*:)", re.DOTALL | re.IGNORECASE)
-"""The part of a common beginning up to the mark of the answer, in dialogues written as one text."""
-
+"""Share of judged answers that teach nothing above which loading stops."""
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-PAIR_COLUMNS = ("prompt", "chosen", "rejected", "input", "preferred_output", "non_preferred_output")
+ROLES = ("preferences", "preferences_test")
+"""The keys of `data` that name files of judged answers."""
+BOTH_WAYS = "judged both ways"
+
+
+class Given(NamedTuple):
+    """The judged answers of files of their own, not divided yet."""
+
+    parts: Mapping[str, list[Record]]
+    """By role; empty where the spec names no file."""
+    hashes: Mapping[str, str]
+    """sha256 of every file."""
 
 
 class Found(NamedTuple):
@@ -42,9 +51,9 @@ class Found(NamedTuple):
 
     parts: Mapping[Split, tuple[Preference, ...]]
     notes: tuple[str, ...] = ()
-    hashes: Mapping[str, str] = {}
-    rows: int = 0
-    """Rows of a file of their own; 0 when the task's rows are the preferences."""
+    warnings: tuple[str, ...] = ()
+    fates: tuple[Mapping[str, Any], ...] = ()
+    """Where the pairs went that the task's own rows are."""
 
     @property
     def gives(self) -> frozenset[str]:
@@ -54,193 +63,173 @@ class Found(NamedTuple):
         return frozenset({"feedback"} if train else ()) | ({"preferences"} if pairs else set())
 
 
-class Judgement(NamedTuple):
-    """What one row says; None where it says nothing."""
-
-    input: str
-    chosen: str | None
-    rejected: str | None
-
-
-Extract = Callable[[Row], Judgement]
-
-
-def load_preferences(spec: Spec, parts: Mapping[str, Sequence[Record]], ledger: Ledger) -> Found:
-    """Return the preferences of `data.preferences`, else those of the rows themselves.
+def read(spec: Spec, ledger: Ledger) -> Given:
+    """Return the judged answers of `data.preferences` and `data.preferences_test`.
 
     Args:
-        spec: names the file.
-        parts: the records of every split; their questions are kept out of other splits.
+        spec: names the files.
         ledger: where rows that are set aside are counted.
 
     Raises:
-        DataError: rows of no known shape, or more than 1 % with equal answers.
+        DataError: rows of no known shape, more than 1 % that teach nothing, or held-out answers
+            without a pair.
     """
-    if spec.data.preferences is None:
-        own: dict[Split, tuple[Preference, ...]] = {
-            split: _of_records(parts.get(split, ())) for split in SPLITS
-        }
-        return Found(own)
-    name = spec.data.preferences
     data = spec.data
-    table = read_file(
-        spec.folder / name, name, Reading(data.delimiter, data.encoding, data.max_line)
+    reading = Reading(data.delimiter, data.encoding, data.max_line)
+    parts: dict[str, list[Record]] = {}
+    hashes: dict[str, str] = {}
+    for role, name in zip(ROLES, (data.preferences, data.preferences_test), strict=True):
+        if name is None:
+            continue
+        table = read_file(spec.folder / name, name, reading)
+        parts[role] = _usable(table, data, ledger)
+        hashes[table.name] = table.sha256
+    held_out = parts.get("preferences_test")
+    if held_out and not any(row.outputs and row.rejected is not None for row in held_out):
+        what = "has no pair: what is held out is compared as chosen against rejected"
+        fix = "Give rows with chosen and rejected, or leave data.preferences_test out"
+        raise DataError(Problem(where=str(data.preferences_test), what=what, fix=fix))
+    return Given(parts, hashes)
+
+
+def divide(spec: Spec, parts: Mapping[str, Sequence[Record]], ledger: Ledger) -> Found:
+    """Return the preferences of every split.
+
+    Args:
+        spec: says which files there are.
+        parts: the records of every split and, by role, those of `read`; no leak is among them.
+        ledger: where rows that are no pair are counted.
+    """
+    data = spec.data
+    if data.preferences is None:
+        found = _own(parts, ledger)
+    else:
+        found = _divided(data.preferences, parts, held_out=data.preferences_test is not None)
+    if data.preferences_test is None:
+        return found
+    held_out = tuple(map(_preference, parts["preferences_test"]))
+    note = f"{data.preferences_test}: {len(held_out)} preferences, held out for the comparison"
+    if unused := len(found.parts["test"]):
+        note += f"; those of the {unused} test rows that are pairs are not used"
+    return found._replace(parts={**found.parts, "test": held_out}, notes=(*found.notes, note))
+
+
+def _own(parts: Mapping[str, Sequence[Record]], ledger: Ledger) -> Found:
+    """Return the pairs that the rows themselves are; equal or empty answers make no pair."""
+    pairs = {s: [r for r in parts.get(s, ()) if r.rejected is not None] for s in SPLITS}
+    both_ways = _both_ways([record for records in pairs.values() for record in records])
+    found: dict[Split, tuple[Preference, ...]] = {}
+    aside: Counter[str] = Counter()
+    for split, records in pairs.items():
+        kept = []
+        for record in records:
+            useless = _judgment(record).useless or (
+                (BOTH_WAYS, "") if record in both_ways else None
+            )
+            if useless is None:
+                kept.append(record)
+            else:
+                aside[useless[0]] += 1
+                ledger.unpair(record, *useless)
+        found[split] = tuple(map(_preference, kept))
+    n_aside = aside.total()
+    n_in = n_aside + sum(map(len, found.values()))
+    if not n_in:
+        return Found(found)
+    stage = {"stage": "pairs of the rows", "n_in": n_in, "used": n_in - n_aside}
+    told = ", ".join(f"{reason}: {count}" for reason, count in sorted(aside.items()))
+    warning = (
+        f"{n_aside} of {n_in} rows are no preference pair ({told}); they are rows all the same"
     )
+    return Found(
+        found,
+        warnings=(warning,) if n_aside else (),
+        fates=({**stage, "quarantined": dict(sorted(aside.items()))},),
+    )
+
+
+def _divided(name: str, parts: Mapping[str, Sequence[Record]], *, held_out: bool) -> Found:
+    """Divide a file of judged answers."""
+    rows = parts["preferences"]
+    known: dict[str, Split] = {}
+    for part in SPLITS[: 2 if held_out else 3]:  # test last: it wins
+        known |= {record.key: part for record in parts.get(part, ())}
+    keys = [row.key for row in rows]
+    by_hash = assign(keys, carve_bands(len(rows), dev=True, test=not held_out))
+    splits = [known.get(key, split) for key, split in zip(keys, by_hash, strict=True)]
+    moved = sum(key in known for key in keys)
+    notes = [f"{name}: {moved} of them follow the split of the same question in the rows"]
+    if "dev" not in splits:
+        by_hash = assign(keys, carve_bands(len(rows), dev=True, test=False))
+        own = zip(splits, by_hash, strict=True)
+        splits = [hashed if split == "train" else split for split, hashed in own]
+        notes = [f"{name}: they ask train questions alone; a part of these chooses the settings"]
+    found: dict[Split, tuple[Preference, ...]] = {
+        part: tuple(_preference(r) for r, s in zip(rows, splits, strict=True) if s == part)
+        for part in SPLITS
+    }
+    told = ", ".join(f"{len(found[part])} {part}" for part in found)
+    note = f"{name}: {len(rows)} preferences ({told}), split by a hash of the question"
+    return Found(found, (note, *(notes if moved else ())))
+
+
+def _usable(table: Table, data: DataSection, ledger: Ledger) -> list[Record]:
+    """Return the judged answers of a table; rows that teach nothing are set aside."""
     extract = recognize(table)
     if extract is None:
         what = f"no preference pairs in the columns {', '.join(table.columns[:20])}"
         fix = "Give prompt, chosen and rejected, or prompt, completion and label"
-        raise DataError(Problem(where=name, what=what, fix=fix))
-    rows = _usable(table, extract, data, ledger)
-    split, kept, moved = _splits(rows, parts)
-    found: dict[Split, tuple[Preference, ...]] = {
-        part: tuple(p for p, s in zip(kept, split, strict=True) if s == part) for part in SPLITS
-    }
-    told = ", ".join(f"{len(found[part])} {part}" for part in found)
-    notes = [f"{name}: {len(kept)} preferences ({told}), split by a hash of the question"]
-    if moved:
-        notes.append(f"{name}: {moved} of them follow the split of the same question in the rows")
-    return Found(found, tuple(notes), {table.name: table.sha256}, len(kept))
-
-
-def shape(table: Table, wanted: Wanted) -> Shape | None:
-    """Return the shape of rows that are preference pairs; None for other rows.
-
-    The chosen answer is the wanted one, so the rows also train and test like any others.
-    """
-    extract = recognize(table)
-    if wanted != Wanted() or extract is None or extract is _unpaired:
-        return None
-
-    def fields(row: Row) -> Fields:
-        one = extract(row)
-        rejected = None if one.rejected == one.chosen else one.rejected
-        return Fields(one.input, (one.chosen,), rejected=rejected)
-
-    said = "recognized as preference pairs; the chosen answer is the wanted one"
-    columns = [c for c in table.columns if c in PAIR_COLUMNS]
-    return Shape(name="preferences", said=said, columns=tuple(columns), extract=fields)
-
-
-def recognize(table: Table) -> Extract | None:
-    """Return how to read a table's rows as preferences; None when they are none."""
-    columns = set(table.columns)
-    if {"chosen", "rejected"} <= columns:
-        return _explicit if "prompt" in columns else _implicit
-    if {"preferred_output", "non_preferred_output", "input"} <= columns:
-        return _openai
-    if {"prompt", "completion", "label"} <= columns and all(
-        isinstance(row.cells.get("label"), bool) for row in table.rows
-    ):
-        return _unpaired
-    return None
-
-
-def _explicit(row: Row) -> Judgement:
-    cells = row.cells
-    return Judgement(_text(cells, "prompt"), _answer(cells, "chosen"), _answer(cells, "rejected"))
-
-
-def _unpaired(row: Row) -> Judgement:
-    given, answer = _text(row.cells, "prompt"), _answer(row.cells, "completion")
-    wanted = bool(row.cells["label"])
-    return Judgement(given, answer if wanted else None, None if wanted else answer)
-
-
-def _openai(row: Row) -> Judgement:
-    given = row.cells["input"]
-    if not isinstance(given, Mapping) or "messages" not in given:
-        raise BadCell("'input' should be an object with 'messages'")
-    return Judgement(
-        joined(turns_of(given["messages"], "messages", least=1)),
-        _answer(row.cells, "preferred_output"),
-        _answer(row.cells, "non_preferred_output"),
-    )
-
-
-def _implicit(row: Row) -> Judgement:
-    """Two dialogues that begin alike: the common part asks, the rest answers."""
-    chosen, rejected = row.cells.get("chosen"), row.cells.get("rejected")
-    if isinstance(chosen, list) and isinstance(rejected, list):
-        both = [turns_of(turns, "chosen") for turns in (chosen, rejected)]
-        if both[0][:-1] != both[1][:-1]:
-            raise BadCell("'chosen' and 'rejected' should differ in their last turn alone")
-        return Judgement(joined(both[0][:-1]), both[0][-1][1], both[1][-1][1])
-    if not isinstance(chosen, str) or not isinstance(rejected, str):
-        raise BadCell("'chosen' and 'rejected' should both be texts or both lists of messages")
-    same = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
-    begin = chosen[: min(len(chosen), len(rejected)) if same is None else same]
-    mark = LAST_TURN.match(begin)
-    if mark is None:
-        raise BadCell(
-            "'chosen' and 'rejected' have no common question before an 'Assistant:'",
-            "Give a column 'prompt'",
-        )
-    at = len(mark[1])
-    return Judgement(mark[1].strip(), chosen[at:].strip(), rejected[at:].strip())
-
-
-def _text(cells: Mapping[str, Any], column: str) -> str:
-    value = cells.get(column)
-    if isinstance(value, list):
-        return joined(turns_of(value, column, least=1))
-    if not isinstance(value, str):
-        raise BadCell(f"'{column}' should be a text or a list of messages")
-    return str(value)
-
-
-def _answer(cells: Mapping[str, Any], column: str) -> str:
-    value = cells.get(column)
-    if isinstance(value, list):
-        turns = turns_of(value, column, least=1)
-        if len(turns) != 1 or turns[0][0] != "assistant":
-            raise BadCell(f"'{column}' should be one turn of the assistant")
-        return turns[0][1]
-    if not isinstance(value, str):
-        raise BadCell(f"'{column}' should be a text or a list of messages")
-    return str(value)
-
-
-def _usable(table: Table, extract: Extract, data: DataSection, ledger: Ledger) -> list[Preference]:
-    """Return the preferences of a table; rows that teach nothing are set aside."""
+        raise DataError(Problem(where=table.name, what=what, fix=fix))
     faults, found, aside = Faults(), [], []
     ledger.n_in[table.name] += len(table.rows)
     for row in table.rows:
-        where = f"{table.name}:{row.line}"
         try:
             one = extract(row)
         except BadCell as error:
+            where = f"{table.name}:{row.line}"
             faults.add(Problem(where=where, what=error.what, fix=error.fix))
             continue
-        reason = _useless(one)
-        if reason is None:
-            found.append(_preference(one, where))
+        if (useless := one.useless) is None:
+            found.append(_record(one, table.name, row.line))
         else:
-            aside.append((row, reason))
-            ledger.reject(table.name, row.line, reason, row.cells)
+            aside.append((row, *useless))
+            ledger.reject(table.name, row.line, useless[0], row.cells, useless[1])
     faults.raise_any()
     if len(aside) > MOST_ASIDE * len(table.rows) and not data.allow_drop:
-        row, reason = aside[0]
-        share = f"{len(aside)} of {len(table.rows)} rows ({len(aside) / len(table.rows):.1%})"
-        what = f"{reason}; {share} cannot be used, at most 1 % may"
-        fix = "Take them out, or set data.allow_drop: true"
-        raise DataError(Problem(where=f"{table.name}:{row.line}", what=what, fix=fix))
-    if not found:
+        _refuse(table, aside[0], len(aside))
+    both_ways = _both_ways(found)
+    for record in both_ways:
+        ledger.drop(record, BOTH_WAYS)
+    if len(found) == len(both_ways):
         raise DataError(Problem(where=table.name, what="no row has a question and a judged answer"))
-    return found
+    return [record for record in found if record not in both_ways]
 
 
-def _useless(one: Judgement) -> str | None:
-    if not one.input.strip():
-        return "empty prompt"
-    if any(text is not None and not text.strip() for text in (one.chosen, one.rejected)):
-        return "empty answer"
-    if one.chosen is not None and one.chosen == one.rejected:
-        return f"chosen equals rejected ({shown(one.chosen, 30)})"
-    return None
+def _refuse(table: Table, first: tuple[Row, str, str], n_aside: int) -> None:
+    row, reason, detail = first
+    share = f"{n_aside} of {len(table.rows)} rows ({n_aside / len(table.rows):.1%})"
+    what = f"{reason}{f' ({detail})' if detail else ''}; {share} cannot be used, at most 1 % may"
+    fix = "Take them out, or set data.allow_drop: true"
+    raise DataError(Problem(where=f"{table.name}:{row.line}", what=what, fix=fix))
 
 
-def _preference(one: Judgement, source: str) -> Preference:
+def _both_ways(rows: Sequence[Record]) -> dict[Record, None]:
+    """Return the pairs whose two answers another pair judges the other way round, in order."""
+    judged = {(row.key, row.outputs, (row.rejected,)) for row in rows}
+    return dict.fromkeys(r for r in rows if (r.key, (r.rejected,), r.outputs) in judged)
+
+
+def _record(one: Judgment, file: str, line: int) -> Record:
+    outputs = () if one.chosen is None else (one.chosen,)
+    return Record(one.input, outputs, None, None, file, line, fold(one.input), one.rejected)
+
+
+def _judgment(record: Record) -> Judgment:
+    return Judgment(record.input, record.outputs[0] if record.outputs else None, record.rejected)
+
+
+def _preference(record: Record) -> Preference:
+    one = _judgment(record)
     digest = hashlib.sha256()
     for piece in one:
         digest.update(f"{len(piece or '')}:{piece}".encode("utf-8", "surrogatepass"))
@@ -249,26 +238,5 @@ def _preference(one: Judgement, source: str) -> Preference:
         input=one.input,
         chosen=one.chosen,
         rejected=one.rejected,
-        source=source,
+        source=record.where,
     )
-
-
-def _of_records(records: Sequence[Record]) -> tuple[Preference, ...]:
-    return tuple(
-        _preference(Judgement(r.input, r.outputs[0], r.rejected), r.where)
-        for r in records
-        if r.rejected is not None
-    )
-
-
-def _splits(
-    rows: Sequence[Preference], parts: Mapping[str, Sequence[Record]]
-) -> tuple[list[Split], Sequence[Preference], int]:
-    """Return each preference's split: that of the same question in the rows, else by its hash."""
-    known: dict[str, Split] = {}
-    for part in SPLITS:  # test last: it wins
-        known |= {record.key: part for record in parts.get(part, ())}
-    keys = [fold(row.input) for row in rows]
-    chosen = assign(keys, carve_bands(len(rows), dev=True, test=True))
-    moved = sum(key in known for key in keys)
-    return [known.get(k, s) for k, s in zip(keys, chosen, strict=True)], rows, moved

@@ -53,16 +53,28 @@ class Ledger:
     n_in: Counter[str] = field(default_factory=Counter)
     """Rows read, by file."""
     rejected: list[Rejected] = field(default_factory=list)
+    unpaired: list[Rejected] = field(default_factory=list)
+    """Rows that are used, but not as the preference pair they were written as."""
 
     def reject(self, file: str, line: int, reason: str, content: Any, detail: str = "") -> None:
         """Set one row aside."""
-        raw = json.dumps(content, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
-        self.rejected.append(Rejected(file, line, reason, hashlib.sha256(raw).hexdigest(), detail))
+        self.rejected.append(_rejected(file, line, reason, content, detail))
 
     def drop(self, record: Record, reason: str, detail: str = "") -> None:
         """Set a record aside."""
         content = [record.input, list(record.outputs), record.rationale]
         self.reject(record.file, record.line, reason, content, detail)
+
+    def unpair(self, record: Record, reason: str, detail: str = "") -> None:
+        """Set aside that a record is a pair; the record stays a row."""
+        content = [record.input, list(record.outputs), record.rejected]
+        reason = f"no preference pair, though a row: {reason}"
+        self.unpaired.append(_rejected(record.file, record.line, reason, content, detail))
+
+
+def _rejected(file: str, line: int, reason: str, content: Any, detail: str) -> Rejected:
+    raw = json.dumps(content, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
+    return Rejected(file, line, reason, hashlib.sha256(raw).hexdigest(), detail)
 
 
 def records_of(table: Table, shape: Shape, data: DataSection, ledger: Ledger) -> list[Record]:

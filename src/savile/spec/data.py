@@ -50,7 +50,11 @@ class DataSection(Section):
     shares: Shares = Shares()
     """How `file` is divided."""
     preferences: Text | None = None
-    """File of judged answers: prompt, chosen and rejected; or prompt, completion and label."""
+    """File of judged answers: prompt, chosen and rejected; or prompt, completion and label. Divided
+    by a hash of the prompt."""
+    preferences_test: Text | None = None
+    """File of judged answers that are held out for the comparison at the end; then `preferences` is
+    divided into train and dev alone."""
     input: Text | None = None
     """Column with the question, or a template: `"{subject}: {body}"`. Guessed when absent."""
     output: Text | None = None
@@ -72,7 +76,8 @@ class DataSection(Section):
     dedup: bool = False
     """Drop rows of train that repeat an earlier row."""
     leak: Literal["error", "drop_train", "allow"] = "error"
-    """What to do with rows of train or dev whose input is in test: stop, drop them, keep them."""
+    """What to do with rows of train or dev whose input is in test or in `preferences_test`, and with
+    `preferences` likewise: stop, drop them, keep them."""
     group_by: Text | None = None
     """Column whose rows must stay in one split (a customer, a document)."""
     strict: bool = False
