@@ -76,7 +76,7 @@ class DataSection(Section):
     dedup: bool = False
     """Drop rows of train that repeat an earlier row."""
     leak: Literal["error", "drop_train", "allow"] = "error"
-    """What to do with rows of train or dev whose input is in test or in `preferences_test`, and with
+    """What to do with rows of train or dev whose input is in test or `preferences_test`, and with
     `preferences` likewise: stop, drop them, keep them."""
     group_by: Text | None = None
     """Column whose rows must stay in one split (a customer, a document)."""
