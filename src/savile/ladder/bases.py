@@ -68,7 +68,8 @@ def open_base(
 
 
 def bases_of(spec: Spec, run: RunFolder) -> tuple[Base, ...]:
-    """Open every base of a run, the teacher's last; what was paid and answered is known."""
+    """Open every base of a run, the teacher's and the judge's last; what was paid and answered is
+    known."""
     store.mend_events(run.payments_path)
 
     def record(payment: Mapping[str, Any]) -> None:

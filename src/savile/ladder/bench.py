@@ -25,7 +25,8 @@ class Bench:
     """The base and the rows that training and search may see; no test row is in it."""
 
     bases: Sequence[Base]
-    """Every base of the run, the teacher's last; techniques stand on the first, or `on` another."""
+    """Every base of the run, the teacher's and the judge's last; techniques stand on the first, or
+    `on` another."""
     frame: Frame
     """The task's words, before any prompt changes them."""
     train: Sequence[Example]

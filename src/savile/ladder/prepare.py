@@ -11,7 +11,6 @@ import difflib
 import itertools
 import os
 import platform
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from savile.errors import Problem, UsageError
 from savile.ladder import bases, identity
 from savile.ladder.folder import RunFolder
 from savile.spec import Candidate, Spec
-from savile.spec.endpoint import ON
+from savile.spec.names import without_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +61,6 @@ class Choice:
     def _takes(self, name: str) -> bool:
         said = {name, without_settings(name)}
         return not said & set(self.skip) and (not self.only or bool(said & set(self.only)))
-
-
-def without_settings(name: str) -> str:
-    """Return a candidate's name without what stands in parentheses, and without its base."""
-    return re.sub(r"\([^)]*\)", "", name.partition(ON)[0])
 
 
 def _unknown(flag: str, name: str, names: Sequence[str]) -> Problem:

@@ -35,7 +35,8 @@ def teaching_of(spec: Spec, bench: Bench) -> Teaching | None:
     technique = build(spec.teacher.candidate, bench.frame)
     frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"))
     frame = bench.neighbors.located(bench.bases[-1], frame, [*bench.train, *bench.dev])
-    return Teaching(base=bench.bases[-1], frame=frame, train=bench.train)
+    base = bench.bases[len(spec.ladder_bases)]
+    return Teaching(base=base, frame=frame, train=bench.train)
 
 
 def against_teacher(

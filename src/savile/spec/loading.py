@@ -65,7 +65,7 @@ def validate(tree: Mapping[str, Any]) -> tuple[Spec | None, list[Fault]]:
         spec = Spec.model_validate(tree)
     except ValidationError as error:
         return None, [*faults, *_section_faults(error)]
-    faults += [*_ceiling(spec), *_twice(spec)]
+    faults += [*_ceiling(spec), *_twice(spec), *_judge(spec)]
     return (None, faults) if faults else (spec, [])
 
 
@@ -81,6 +81,19 @@ def _ceiling(spec: Spec) -> list[Fault]:
     what = f"'budget.usd' needs the prices of every endpoint; {one_of(unpriced)} has none"
     fix = "Write price: {input: USD, output: USD}, per million tokens, into its section"
     return [Fault(loc, what, fix=fix)] if unpriced else []
+
+
+def _judge(spec: Spec) -> list[Fault]:
+    """Check that a judge stands beside a metric, and that its opponent is on the ladder."""
+    faults: list[Fault] = []
+    if spec.judge is None:
+        return faults
+    if spec.metric is None:
+        what = "a judge never stands in the place of a metric, and 'metric' is not given"
+        expected = f"metric: one of {one_of(registry.parts('metrics'))}"
+        faults.append(Fault(("judge",), what, expected=expected))
+    fault = None if spec.ladder == "auto" else spec.opponent_fault(spec.candidates(frozenset()))
+    return [*faults, *filter(None, [fault])]
 
 
 def _twice(spec: Spec) -> list[Fault]:

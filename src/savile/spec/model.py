@@ -6,7 +6,7 @@ checked against the parts that exist (see `ladder.py`), the rest by pydantic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, final
@@ -18,6 +18,8 @@ from savile.prompts.base import DEFAULT_MARKER
 from savile.spec import ladder as grammar
 from savile.spec.data import DataSection
 from savile.spec.endpoint import ON, Base, EndpointSection, decisive, given_by, short_name
+from savile.spec.faults import Fault
+from savile.spec.judge import JudgeSection
 from savile.spec.section import Count, Section, Text, Usd
 from savile.spec.settings import REAL, WHOLE, closed_set
 from savile.spec.teacher import TeacherSection
@@ -111,6 +113,8 @@ class Spec(Section):
     """Name of the metric, or `{name: settings}`; absent: accuracy for labels, else exact_match."""
     also_metrics: tuple[Any, ...] = ()
     """Other metrics of the same answers, beside the score; they choose and rank nothing."""
+    judge: JudgeSection | None = None
+    """A model that compares answers in pairs, beside the metric; it chooses and ranks nothing."""
     goal: Annotated[float, REAL] | None = None
     """The score that would be good enough."""
     budget: BudgetSection = BudgetSection()
@@ -142,16 +146,29 @@ class Spec(Section):
 
     @property
     def every_base(self) -> tuple[str | EndpointSection, ...]:
-        """The base models of the ladder, then the teacher's."""
+        """The base models of the ladder, then the teacher's, then the judge's if it is another."""
         teacher = () if self.teacher is None else (self.teacher.base,)
-        return (*(self.bases or (self.base,)), *teacher)
+        own = self.judge is None or self.judge.base in self.ladder_bases
+        judge = () if own or self.judge is None else (self.judge.base,)
+        return (*self.ladder_bases, *teacher, *judge)
+
+    @property
+    def ladder_bases(self) -> tuple[str | EndpointSection, ...]:
+        """The base models that techniques stand on."""
+        return self.bases or (self.base,)
+
+    @property
+    def judging_base(self) -> int:
+        """The judge's place in `every_base`."""
+        shared = [i for i, b in enumerate(self.ladder_bases) if self.judge and b == self.judge.base]
+        return shared[0] if shared else len(self.every_base) - 1
 
     @property
     def teaching_candidate(self) -> grammar.Candidate | None:
         """The teacher as a row of the board."""
         if self.teacher is None:
             return None
-        return replace(self.teacher.candidate, base=len(self.every_base) - 1)
+        return replace(self.teacher.candidate, base=len(self.ladder_bases))
 
     @property
     def endpoints(self) -> tuple[EndpointSection, ...]:
@@ -219,9 +236,32 @@ class Spec(Section):
                 name=f"{one.name}{ON}{short_name(base)}" if self.bases else one.name,
                 reason=one.reason or grammar.reason(one.needs, gives | given_by(base)),
             )
-            for index, base in enumerate(self.bases or (self.base,))
+            for index, base in enumerate(self.ladder_bases)
             for one in found
         )
+
+    def opponent_fault(self, candidates: Sequence[grammar.Candidate]) -> Fault | None:
+        """Return what is wrong with the opponent that the judge's section names, None for nothing.
+
+        Args:
+            candidates: what runs.
+        """
+        return None if self.judge is None else self.judge.fault(self._names(candidates))
+
+    def opponent(self, candidates: Sequence[grammar.Candidate]) -> str | None:
+        """Return the technique that others are judged against, None for the wanted answers.
+
+        Raises:
+            UsageError: none of the candidates has its name, or several have.
+        """
+        if (fault := self.opponent_fault(candidates)) is not None:
+            where = _dotted(fault.loc)
+            raise UsageError(Problem(where=where, what=fault.what, expected=fault.expected))
+        return None if self.judge is None else self.judge.opponent(self._names(candidates))
+
+    def _names(self, candidates: Sequence[grammar.Candidate]) -> list[str]:
+        rows = [*candidates, *filter(None, [self.teaching_candidate])]
+        return [candidate.name for candidate in rows]
 
     def resolved(self) -> dict[str, Any]:
         """Return everything the spec says, defaults included, as plain JSON-able values."""
@@ -233,10 +273,12 @@ class Spec(Section):
         """Return what can change a number: `resolved` without ceilings and ways of asking."""
         kept = self.resolved()
         del kept["budget"]["usd"], kept["bases"]
-        bases = [decisive(base) for base in self.every_base]
-        if self.teacher is not None:
-            kept["teacher"]["base"] = bases.pop()
+        bases = [decisive(base) for base in self.ladder_bases]
         kept["base"] = bases if self.bases else bases[0]
+        if self.teacher is not None:
+            kept["teacher"]["base"] = decisive(self.teacher.base)
+        if self.judge is not None:
+            kept["judge"] = self.judge.decisive
         return kept
 
 

@@ -1,0 +1,1 @@
+"""A model as judge of pairs of answers: its question, its verdicts, its biases, its obedience."""
