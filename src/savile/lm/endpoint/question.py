@@ -8,11 +8,11 @@ of what was meant, so that a kept answer is found whatever the dialect was.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 from savile import store
-from savile.lm.base import Chat
+from savile.lm.base import Chat, seed_of
 from savile.lm.endpoint.failures import Refusal
 from savile.spec.endpoint import EndpointSection
 
@@ -24,8 +24,13 @@ FALLBACKS: Final[Mapping[str, Mapping[str, str | None]]] = {
     "max_tokens": {"max_tokens": "max_completion_tokens"},
     "logprobs": {"logprobs": None, "top_logprobs": None},
     "top_logprobs": {"logprobs": None, "top_logprobs": None},
+    "n": {"n": None},
+    "seed": {"seed": None},
+    "stop": {"stop": None},
 }
-"""By refused field: which fields are sent under another name, or not at all."""
+"""By refused field: which fields are sent under another name, or not at all. Without `n` samples
+are asked one by one, without `stop` texts are cut here, without `seed` the server draws as it
+likes."""
 
 
 ADVICE: Final = {
@@ -44,27 +49,51 @@ class Question:
     max_tokens: int
     labels: tuple[str, ...] = ()
     """The closed set, for which log-probabilities are asked too."""
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    """Of all samples of the chat."""
+    n: int = 1
+    """Samples that are asked."""
+    first: int = 0
+    """Number of the first of them."""
+
+    def ends(self, base: EndpointSection) -> tuple[str, ...]:
+        """Return the texts before which an answer ends."""
+        return self.stop if base.api == "chat" else (*self.stop, PLAIN_END)
 
     def fields(self, base: EndpointSection) -> dict[str, Any]:
         """Return the fields of the request as they are meant."""
         found: dict[str, Any] = {
             "model": base.model,
             "max_tokens": self.max_tokens,
-            "temperature": 0,
+            "temperature": self.temperature or 0,
             **base.request,
+            **self._sampling(),
         }
         if base.api == "chat":
             found["messages"] = [{"role": m.role, "content": m.content} for m in self.chat]
             wanted: dict[str, Any] = {"logprobs": True, "top_logprobs": ALTERNATIVES["chat"]}
         else:
-            found |= {"prompt": as_text(self.chat), "stop": [PLAIN_END]}
+            found["prompt"] = as_text(self.chat)
             wanted = {"logprobs": ALTERNATIVES["completions"]}
+        if ends := self.ends(base):
+            found["stop"] = list(ends)
         return {**wanted, **found} if self.labels else found
 
-    def key(self, base: EndpointSection) -> str:
-        """Return the sha256 under which its answer is kept."""
-        meant = {"endpoint": base.endpoint, "api": base.api, **self.fields(base)}
+    def key(self, base: EndpointSection, sample: int = 0) -> str:
+        """Return the sha256 under which the answer, or one of its samples, is kept."""
+        alone = replace(self, n=1, first=sample).fields(base)
+        meant = {"endpoint": base.endpoint, "api": base.api, **alone}
         return store.sha256(store.dump_json(meant))
+
+    def _sampling(self) -> dict[str, Any]:
+        if not self.temperature:
+            return {}
+        found: dict[str, Any] = {"seed": seed_of(self.seed, self.chat, self.first)}
+        found |= {"top_p": self.top_p} if self.top_p < 1.0 else {}
+        return found | ({"n": self.n} if self.n > 1 else {})
 
 
 def advice(refusal: Refusal) -> str:

@@ -4,6 +4,9 @@ A request is sent when its answer is not kept, the purse allows the most it can 
 limit is being waited for. Attempts that fail are repeated (`patience.py`). What a request cost is
 recorded before its answer is used; equal questions of one call are asked once.
 
+Samples of a chat come in one request where the server gives several at a time, else one by one;
+each is kept by itself, so the first three of nine are found when three are asked.
+
 Cost: one request a chat; nothing for a question that was answered before.
 """
 
@@ -14,17 +17,18 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, ClassVar, Final, Protocol, final
 
 from savile.errors import EnvironmentProblem, Problem, SavileError
-from savile.lm.base import Answer, Answers, Asked, Base, Chat
+from savile.lm.base import Answer, Answers, Asked, Base, Chat, before
 from savile.lm.endpoint import labels, usage
 from savile.lm.endpoint.cache import Cache
 from savile.lm.endpoint.failures import Failure, Refusal, Stopped
 from savile.lm.endpoint.patience import Patience
 from savile.lm.endpoint.purse import TICK_SECONDS, Purse
 from savile.lm.endpoint.question import Dialect, Question, advice
-from savile.lm.endpoint.replies import Reply, Said, chat_reply, completion_reply
+from savile.lm.endpoint.replies import Reply, Said, chat_reply, completion_reply, parts, shared
 from savile.spec.endpoint import EndpointSection
 
 TOGETHER: Final = "a request's time includes the network and other requests at the same time"
@@ -108,18 +112,18 @@ class Endpoint(Base):
         with self._wire:
             pool = ThreadPoolExecutor(self.base.concurrency, thread_name_prefix="savile-ask")
             try:
-                asking: dict[Future[Reply], str] = {
-                    pool.submit(self._reply, key, question): key
-                    for key, question in questions.items()
+                asking: dict[Future[list[Reply]], str] = {
+                    pool.submit(self._replies, question): key for key, question in questions.items()
                 }
                 while asking:
                     done, _ = wait(asking, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
                     ready = [(asking.pop(future), future) for future in done]
                     yield [
-                        (row, self._answer(questions[key], future.result()))
+                        (row, answer)
                         for key, future in ready
                         if not isinstance(future.exception(), Stopped)  # another one says why
                         for row in rows[key]
+                        for answer in self._answers(questions[key], future.result())
                     ]
             finally:
                 self._patience.stopping.set()
@@ -143,27 +147,46 @@ class Endpoint(Base):
     def _question(self, chat: Chat, asked: Asked) -> Question:
         named = labels.naming(chat, asked.labels) if asked.labels else chat
         limit = self.base.max_tokens or asked.max_new_tokens
-        return Question(chat=named, max_tokens=limit, labels=asked.labels)
+        return Question(
+            chat=named,
+            max_tokens=limit,
+            labels=asked.labels,
+            stop=asked.stop,
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            seed=asked.seed,
+            n=asked.n,
+        )
 
     def _most(self, question: Question) -> float:
         prompt = self._counts.most(question.chat)
-        return usage.usd(self.base.price, prompt, question.max_tokens) or 0.0
+        return usage.usd(self.base.price, prompt, question.n * question.max_tokens) or 0.0
 
-    def _reply(self, key: str, question: Question) -> Reply:
-        """Return the kept answer of a question, or ask; what ends the run ends all asking."""
-        kept = self._cache.get(key)
-        if kept is not None:
-            self._count("cached")
-            return kept
-        try:
-            reply = self._asked(question)
-        except SavileError:
-            self._patience.stopping.set()
-            raise
-        self._cache.put(key, reply)
-        return reply
+    def _replies(self, question: Question) -> list[Reply]:
+        """Return the kept samples of a question, and ask for those that are missing; what ends the
+        run ends all asking."""
+        found: list[Reply] = []
+        while len(found) < question.n and (
+            kept := self._cache.get(self._key(question, len(found)))
+        ):
+            found.append(kept)
+        self._count("cached", len(found))
+        while len(found) < question.n:
+            first = len(found)
+            try:
+                new = self._asked(replace(question, first=first, n=question.n - first))
+            except SavileError:
+                self._patience.stopping.set()
+                raise
+            for n, reply in enumerate(new, first):
+                self._cache.put(self._key(question, n), reply)
+            found += new
+        return found
 
-    def _asked(self, question: Question) -> Reply:
+    def _key(self, question: Question, sample: int) -> str:
+        return question.key(self.base, sample)
+
+    def _asked(self, question: Question) -> list[Reply]:
         patience, failures = self._patience, 0
         started = patience.clock()
         while True:
@@ -179,7 +202,7 @@ class Endpoint(Base):
                 if not self._dialect.learns(refusal, list(fields)):
                     return self._refused(question, refusal)
 
-    def _attempt(self, question: Question, fields: dict[str, Any]) -> Reply:
+    def _attempt(self, question: Question, fields: dict[str, Any]) -> list[Reply]:
         """Send one request with its money set aside."""
         held = self._most(question)
         self._purse.hold(held, self._patience.stopping)
@@ -188,31 +211,39 @@ class Endpoint(Base):
             self._count("requests")
             heard = self._wire.ask(fields)
             said = READERS[self.base.api](heard.body)
-            reply = self._counted(question, said, heard.seconds)
-            paid = usage.usd(self.base.price, reply.prompt_tokens, reply.completion_tokens) or 0.0
-            facts = {"prompt_tokens": reply.prompt_tokens, "written": reply.completion_tokens}
+            counted = self._counts.believe(question.chat, question.max_tokens, said)
+            paid = usage.usd(self.base.price, counted.prompt, counted.completion) or 0.0
+            facts = {"prompt_tokens": counted.prompt, "written": counted.completion}
         except Failure as failure:
             paid, facts = (held, {"failed": failure.what}) if failure.billed else (0.0, {})
             raise
         finally:
             self._purse.pay(held, paid, facts)
-        return reply
+        return self._read(question, said, counted, heard.seconds)
 
-    def _counted(self, question: Question, said: Said, seconds: float) -> Reply:
-        counted = self._counts.believe(question.chat, question.max_tokens, said)
-        return Reply(
-            text=said.text.strip(),
-            finish=said.finish,
-            prompt_tokens=counted.prompt,
-            completion_tokens=counted.completion,
-            doubt=counted.doubt,
-            seconds=seconds,
-            model=said.model,
-            steps=said.steps,
-        )
+    def _read(
+        self, question: Question, said: Said, counted: usage.Counted, seconds: float
+    ) -> list[Reply]:
+        texts = [choice.text for choice in said.choices]
+        written = parts(counted.completion, texts)
+        replies = [
+            Reply(
+                text=before(choice.text, question.ends(self.base)).strip(),
+                finish=choice.finish,
+                prompt_tokens=counted.prompt,
+                completion_tokens=tokens,
+                doubt=counted.doubt,
+                seconds=seconds,
+                model=said.model,
+                steps=choice.steps,
+                together=len(texts),
+            )
+            for choice, tokens in zip(said.choices, written, strict=True)
+        ]
+        return replies[: question.n]
 
-    def _refused(self, question: Question, refusal: Refusal) -> Reply:
-        """Return an empty answer where a filter took offence; else the technique cannot run."""
+    def _refused(self, question: Question, refusal: Refusal) -> list[Reply]:
+        """Return empty answers where a filter took offence; else the technique cannot run."""
         if refusal.code not in FILTERED:
             raise EnvironmentProblem(
                 Problem(
@@ -222,11 +253,24 @@ class Endpoint(Base):
                     fix=advice(refusal),
                 )
             )
-        return Reply(
+        empty = Reply(
             text="", finish="content_filter", prompt_tokens=0, completion_tokens=0, seconds=0.0
         )
+        return [empty] * question.n
 
-    def _answer(self, question: Question, reply: Reply) -> Answer:
+    def _answers(self, question: Question, replies: Sequence[Reply]) -> list[Answer]:
+        """Return the samples of a chat; the first bears what they share."""
+        prompt, seconds = shared(replies)
+        return [
+            self._answer(
+                question, reply, prompt_tokens=0 if n else prompt, seconds=seconds * (not n)
+            )
+            for n, reply in enumerate(replies)
+        ]
+
+    def _answer(
+        self, question: Question, reply: Reply, *, prompt_tokens: int, seconds: float
+    ) -> Answer:
         label = labels.read(reply.text, question.labels) if question.labels else None
         if label is None and question.labels and reply.steps:
             label = labels.likeliest(reply.steps, question.labels)
@@ -240,10 +284,10 @@ class Endpoint(Base):
         return Answer(
             text=reply.text,
             label=label,
-            prompt_tokens=reply.prompt_tokens,
+            prompt_tokens=prompt_tokens,
             completion_tokens=reply.completion_tokens,
-            seconds=reply.seconds,
-            usd=usage.usd(self.base.price, reply.prompt_tokens, reply.completion_tokens),
+            seconds=seconds,
+            usd=usage.usd(self.base.price, prompt_tokens, reply.completion_tokens),
         )
 
     def _count(self, what: str, times: int = 1) -> None:

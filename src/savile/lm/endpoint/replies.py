@@ -6,6 +6,7 @@ failure that may pass; what is only useful (usage, log-probabilities) may be mis
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -48,16 +49,31 @@ class Reply:
     steps: tuple[tuple[str, Step], ...] = ()
     """Each written piece with what might have stood in its place; empty without
     log-probabilities."""
+    together: int = 1
+    """Answers that came with it, itself included: they shared prompt and time."""
+
+
+class Choice(NamedTuple):
+    """One answer of a body."""
+
+    text: str
+    finish: str
+    steps: tuple[tuple[str, Step], ...]
 
 
 class Said(NamedTuple):
     """What a body says, before it is held against what was asked."""
 
-    text: str
-    finish: str
+    choices: tuple[Choice, ...]
+    """At least one."""
     usage: Usage
+    """Of all of them."""
     model: str
-    steps: tuple[tuple[str, Step], ...]
+
+    @property
+    def text(self) -> str:
+        """Everything that was written."""
+        return "".join(choice.text for choice in self.choices)
 
 
 def reply_of(kept: Any) -> Reply:
@@ -89,53 +105,76 @@ def json_of(content: bytes) -> Any:
 
 def chat_reply(body: Any) -> Said:
     """Read the answer of `/chat/completions`; raises Failure when it holds none."""
-    choice = _choice(body)
-    message = choice.get("message")
+    return _said(body, [_chat_choice(f"choices[{n}]", one) for n, one in enumerate(_choices(body))])
+
+
+def completion_reply(body: Any) -> Said:
+    """Read the answer of `/completions`; raises Failure when it holds none."""
+    return _said(body, [_text_choice(f"choices[{n}]", one) for n, one in enumerate(_choices(body))])
+
+
+def shared(replies: Sequence[Reply]) -> tuple[int, float]:
+    """Return prompt tokens and seconds of asking for all samples of one chat: those of one request
+    where the server gives several at a time, else of one request each."""
+    if any(reply.together > 1 for reply in replies):
+        return replies[0].prompt_tokens, max(reply.seconds for reply in replies)
+    return sum(r.prompt_tokens for r in replies), sum(r.seconds for r in replies)
+
+
+def parts(total: int, texts: Sequence[str]) -> list[int]:
+    """Divide tokens that were counted together by the bytes of their texts; they add up again.
+
+    Example: parts(10, ["aa", "aaaa", "aa"]) == [2, 6, 2]
+    """
+    sizes = [len(text.encode("utf-8")) + 1 for text in texts]
+    ends = [total * sum(sizes[:n]) // sum(sizes) for n in range(len(sizes) + 1)]
+    return [end - start for start, end in itertools.pairwise(ends)]
+
+
+def _chat_choice(where: str, choice: Any) -> Choice:
+    message = choice.get("message") if isinstance(choice, Mapping) else None
     if not isinstance(message, Mapping):
-        raise _shapeless("choices[0].message")
+        raise _shapeless(f"{where}.message")
     logprobs = choice.get("logprobs")
     written = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     steps = [_chat_step(step) for step in written] if isinstance(written, list) else []
     text = message.get("content")
     if text is None and "content" not in message:
-        raise _shapeless("choices[0].message.content")
-    return _said(body, choice, _text(text or message.get("refusal")), steps)
+        raise _shapeless(f"{where}.message.content")
+    return Choice(_text(text or message.get("refusal")), _finish(choice), tuple(steps))
 
 
-def completion_reply(body: Any) -> Said:
-    """Read the answer of `/completions`; raises Failure when it holds none."""
-    choice = _choice(body)
-    if "text" not in choice:
-        raise _shapeless("choices[0].text")
+def _text_choice(where: str, choice: Any) -> Choice:
+    if not isinstance(choice, Mapping) or "text" not in choice:
+        raise _shapeless(f"{where}.text")
     logprobs = choice.get("logprobs")
     steps: list[tuple[str, Step]] = []
     if isinstance(logprobs, Mapping):
         pieces, others = logprobs.get("tokens"), logprobs.get("top_logprobs")
         if isinstance(pieces, list) and isinstance(others, list):
             steps = [(_text(p), _step(o)) for p, o in zip(pieces, others, strict=False)]
-    return _said(body, choice, _text(choice["text"]), steps)
+    return Choice(_text(choice["text"]), _finish(choice), tuple(steps))
 
 
-def _choice(body: Any) -> Mapping[str, Any]:
+def _choices(body: Any) -> list[Any]:
     choices = body.get("choices") if isinstance(body, Mapping) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
         raise _shapeless("choices[0]")
-    found: Mapping[str, Any] = choices[0]
-    return found
+    return choices
 
 
-def _said(
-    body: Mapping[str, Any], choice: Mapping[str, Any], text: str, steps: Sequence[tuple[str, Step]]
-) -> Said:
+def _finish(choice: Mapping[str, Any]) -> str:
+    return plain(choice.get("finish_reason") or "")
+
+
+def _said(body: Mapping[str, Any], choices: Sequence[Choice]) -> Said:
     usage = body.get("usage")
     counts = usage if isinstance(usage, Mapping) else {}
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     return Said(
-        text=text,
-        finish=plain(choice.get("finish_reason") or ""),
+        choices=tuple(choices),
         usage=Usage(*(_count(counts.get(name)) for name in names)),
         model=plain(body.get("model") or ""),
-        steps=tuple(steps),
     )
 
 

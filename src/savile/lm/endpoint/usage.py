@@ -66,10 +66,10 @@ class Counts:
 
         Args:
             chat: the prompt.
-            limit: the most tokens that were asked for.
-            said: the answer.
+            limit: the most tokens that were asked for, of each answer.
+            said: the answers.
         """
-        most, usage = self.most(chat), said.usage
+        most, usage, limit = self.most(chat), said.usage, limit * len(said.choices)
         if usage.prompt is None or usage.completion is None:
             written = min(answer_tokens(said.text), limit)
             return Counted(most, written, "no usage is given")
