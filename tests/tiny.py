@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -128,6 +129,13 @@ def model(family: str, *, seed: int = 1, scale: float = 3.0) -> PreTrainedModel:
 def lm(family: str, *, seed: int = 1, chat_template: str | None = CHATML) -> LM:
     """Return a random model of one family, wrapped."""
     return LM(model(family, seed=seed), tokenizer(chat_template), name=family)
+
+
+def letters(texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return how often each byte stands in each text, float32 [N, 256]: a sentence encoder's part
+    where none is installed."""
+    counts = [np.bincount(list(text.encode()), minlength=256) for text in texts]
+    return np.stack(counts).astype(np.float32)
 
 
 def groups() -> list[Paths]:

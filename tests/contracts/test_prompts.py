@@ -7,8 +7,12 @@ import pytest
 
 from savile import registry
 from savile.job import encode
+from savile.ladder.neighbors import Neighbors
+from savile.ladder.written import frame_from_json, frame_json
+from savile.lm import sentences
+from savile.lm.local import Local
 from savile.prompts.base import Frame, Prompt
-from savile.types import Example
+from savile.types import Example, Message
 from tests import tiny
 
 NAMES = sorted(registry.parts("prompts"))
@@ -33,8 +37,15 @@ def prompt(request: pytest.FixtureRequest) -> Prompt:
     return made
 
 
+@pytest.fixture(autouse=True)
+def letters_for_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra's encoder need not be installed here: letters are counted instead."""
+    monkeypatch.setattr(sentences, "encode", lambda encoder, texts: tiny.letters(texts))
+
+
 def fold(prompt: Prompt, seed: int, train: list[Example] = TRAIN) -> Frame:
-    return prompt.fit(FRAME, train, random.Random(seed))
+    frame = prompt.fit(FRAME, train, random.Random(seed))
+    return Neighbors().located(Local(tiny.lm("llama")), frame, [*TRAIN, QUESTION])
 
 
 def test_the_seed_decides_and_the_order_of_rows_does_not(prompt: Prompt) -> None:
@@ -57,14 +68,35 @@ def test_the_given_frame_stays_as_it_was(prompt: Prompt) -> None:
 
 
 def test_demonstrations_are_training_rows(prompt: Prompt) -> None:
-    shown = fold(prompt, 3).demonstrations
-    assert set(shown) <= set(TRAIN)
-    assert len({example.id for example in shown}) == len(shown)
+    frame = fold(prompt, 3)
+    for question in (QUESTION, *TRAIN):
+        shown = frame.shown(question)
+        assert set(shown) <= set(frame.examples) <= set(TRAIN)
+        assert len({example.id for example in shown}) == len(shown)
+
+
+def test_a_frame_is_read_back_from_its_file(prompt: Prompt) -> None:
+    frame = fold(prompt, 6)
+    assert frame_from_json(frame_json(frame)) == frame
+
+
+def test_no_prompt_is_longer_than_the_longest(prompt: Prompt) -> None:
+    frame = fold(prompt, 7)
+    longest = frame.longest().messages(QUESTION)
+    for question in TRAIN:
+        chat = frame.messages(question)
+        assert len(chat) == len(longest)
+        assert characters(chat[:-1]) <= characters(longest[:-1])
+
+
+def characters(chat: list[Message]) -> int:
+    return sum(len(message.content) for message in chat)
 
 
 def test_a_row_is_never_trained_on_beside_itself(prompt: Prompt) -> None:
     lm, frame = tiny.lm("llama"), fold(prompt, 3)
     rows = encode(lm, frame, TRAIN)
+    assert not any(example in frame.shown(example) for example in TRAIN if frame.retriever)
     shown = {example.id for example in frame.demonstrations}
     asked = [example for example in TRAIN if example.id not in shown]
     assert len(rows) == len(asked)
@@ -77,10 +109,10 @@ def test_the_chat_is_in_order(prompt: Prompt) -> None:
     frame = fold(prompt, 4)
     chat = frame.messages(QUESTION)
     roles = [message.role for message in chat]
-    assert roles == ["system", *["user", "assistant"] * len(frame.demonstrations), "user"]
+    assert roles == ["system", *["user", "assistant"] * len(frame.shown(QUESTION)), "user"]
     assert QUESTION.input in chat[-1].content
     assert all(QUESTION.output not in m.content for m in chat[-1:])
-    for turn, shown in zip(chat[2:-1:2], frame.demonstrations, strict=True):
+    for turn, shown in zip(chat[2:-1:2], frame.shown(QUESTION), strict=True):
         assert turn.content == frame.target(shown)
 
 
