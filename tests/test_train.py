@@ -53,8 +53,9 @@ class Spoiled(Objective):
 
     def loss(self, lm: LM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         self.calls.append(len(self.calls))
-        loss, log = SFT().loss(lm, batch)
-        return self.spoil(loss, self.calls[-1]), log
+        loss, _ = SFT().loss(lm, batch)
+        spoiled = self.spoil(loss, self.calls[-1])
+        return spoiled, {"said": float(spoiled.detach())}
 
 
 def job(lm: LM, rows: Sequence[Example], **changes: object) -> Job:
@@ -203,6 +204,8 @@ def test_a_broken_step_is_undone(trained_lm: LM, eight: list[Example], seed: int
     assert made.status == "ok"
     rollbacks = [entry for entry in made.history if entry.get("event") == "rollback"]
     assert rollbacks == [{"step": at, "event": "rollback", "slowdown": 0.5}]
+    looks = [entry for entry in made.history if "dev_score" in entry]
+    assert all(math.isfinite(look["said"]) for look in looks)
     assert made.steps == 12
     assert made.dev_score is not None
     json.dumps(made._asdict(), allow_nan=False)

@@ -5,7 +5,8 @@ SavileError                    1  (never raised itself)
 ├── UsageError                 2  spec, flags, resume with another identity
 ├── DataError                  3  rows that cannot be used
 ├── EnvironmentProblem         4  missing model, dependency, disk, memory, port
-│   └── UnusableBase           4  the base can answer nothing: key, model, credit
+│   ├── UnusableBase           4  the base can answer nothing: key, model, credit
+│   └── DiskProblem            4  nothing more can be written
 ├── IntegrityError             5  checksum, pickle, remote code
 ├── NothingWorkedError         6  every technique failed; the partial board is kept
 ├── LockedError                7  a live process holds the run
@@ -83,6 +84,11 @@ class EnvironmentProblem(SavileError):
 class UnusableBase(EnvironmentProblem):
     """The base can answer nothing at all (key, model, credit): the run ends, and no technique is
     to blame (exit code 4)."""
+
+
+class DiskProblem(EnvironmentProblem):
+    """The disk is full, read-only or failing: the run ends, and no technique is to blame; what is
+    committed is kept and the same command goes on (exit code 4)."""
 
 
 class IntegrityError(SavileError):

@@ -147,8 +147,10 @@ class _Loop:
         marks = {round(plan.steps * i / plan.evaluations) for i in range(1, plan.evaluations + 1)}
         rng = random.Random(job.seed)
         for step in self._steps(rng):
-            loss = self._gradients(step)
+            loss, told = self._gradients(step)
             if self._apply(loss):
+                self.told.update(told)
+                self.told_steps += 1
                 self.step += 1
                 self.examples += sum(batch.examples for batch in step)
                 if self.on_progress is not None:
@@ -180,22 +182,21 @@ class _Loop:
         for name, head in self.heads.items():
             head.load_state_dict(self.best_heads[name])
 
-    def _gradients(self, step: Sequence[Any]) -> float:
-        """Accumulate the gradients of one optimizer step; return its loss."""
-        lm, total = self.job.lm, 0.0
+    def _gradients(self, step: Sequence[Any]) -> tuple[float, Counter[str]]:
+        """Accumulate the gradients of one optimizer step; return its loss and what it logs."""
+        lm, total, logged = self.job.lm, 0.0, Counter[str]()
         before = work_since(lm, Work())
         for batch in step:
             with lm.mixed_precision():
                 loss, told = self.job.objective.loss(lm, batch)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            self.told.update(told)
+            logged.update(told)
             self.tokens += batch.tree.separate_tokens
         trained = work_since(lm, before)
         self.work.tokens += trained.tokens
         self.work.predictions += trained.predictions
-        self.told_steps += 1
-        return total
+        return total, logged
 
     def flops(self) -> float:
         """Return the FLOPs of everything: gradients, and forward passes that write and judge."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 
+from savile import store
 from savile.chain import train_chain
 from savile.deltas.base import Attached
-from savile.errors import InterruptedRun, SavileError, UnusableBase
+from savile.errors import DiskProblem, InterruptedRun, SavileError, UnusableBase
 from savile.job import Job, Plan
 from savile.ladder.bench import Bench
 from savile.ladder.comparison import on_dev
@@ -87,7 +89,11 @@ def guarded(work: Callable[[], Outcome]) -> Outcome:
     """Turn an error of a technique into a result; signals, bugs and full disks go through."""
     try:
         return work()
-    except (InterruptedRun, UnusableBase):
+    except (InterruptedRun, UnusableBase, DiskProblem):
+        raise
+    except OSError as error:
+        if store.is_full(error):
+            raise store.disk_problem(error, Path(error.filename or ".")) from error
         raise
     except SavileError as error:
         return _failed("failed", str(error))

@@ -6,9 +6,11 @@ Only bytes and strict JSON are written: no pickle, no NaN.
 from savile.store.events import append_event, mend_events, read_events
 from savile.store.files import (
     TEMPORARY,
+    disk_problem,
     dump_json,
     file_sha256,
     free_bytes,
+    is_full,
     now,
     read_json,
     sha256,
@@ -23,9 +25,11 @@ __all__ = [
     "TEMPORARY",
     "append_event",
     "commit_dir",
+    "disk_problem",
     "dump_json",
     "file_sha256",
     "free_bytes",
+    "is_full",
     "mend_events",
     "new_dir",
     "now",

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from savile.errors import EnvironmentProblem, IntegrityError, Problem
+from savile.errors import DiskProblem, IntegrityError, Problem
 
 TEMPORARY: Final = ".tmp-"
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -64,7 +64,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old content or the new one, never a part.
 
     Raises:
-        EnvironmentProblem: no space, read-only or failing disk; the old content stays.
+        DiskProblem: no space, read-only or failing disk; the old content stays.
     """
     temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
     try:
@@ -134,19 +134,29 @@ def disk(path: Path, need_bytes: int, passing: type[OSError] | tuple[()] = ()) -
     except passing:
         raise
     except OSError as error:
-        free = free_bytes(path)
-        full = error.errno in FULL
-        raise EnvironmentProblem(
-            Problem(
-                where=str(path),
-                what="no space to write" if full else f"cannot write: {error.strerror or error}",
-                found=f"{free:,} bytes free" if full and free is not None else "",
-                expected=f"{need_bytes:,} bytes" if full and need_bytes else "",
-                fix="Free some space and run the same command again: what is committed is kept"
-                if full
-                else "Check the folder and its permissions, or give another one with --out",
-            )
-        ) from error
+        raise disk_problem(error, path, need_bytes) from error
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether an error says that a volume, a quota or a file can take no more."""
+    return error.errno in FULL
+
+
+def disk_problem(error: OSError, path: Path, need_bytes: int = 0) -> DiskProblem:
+    """Return the sentence of an error of the file system at `path`."""
+    free = free_bytes(path)
+    full = is_full(error)
+    return DiskProblem(
+        Problem(
+            where=str(path),
+            what="no space to write" if full else f"cannot write: {error.strerror or error}",
+            found=f"{free:,} bytes free" if full and free is not None else "",
+            expected=f"{need_bytes:,} bytes" if full and need_bytes else "",
+            fix="Free some space and run the same command again: what is committed is kept"
+            if full
+            else "Check the folder and its permissions, or give another one with --out",
+        )
+    )
 
 
 def free_bytes(path: Path) -> int | None:
