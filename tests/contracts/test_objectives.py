@@ -188,3 +188,33 @@ def test_what_never_changes_is_computed_at_the_start(objective: Objective, famil
     first = objective.judge(lm, given, items)
     assert first == pytest.approx(objective.judge(lm, given, items))
     assert all(math.isfinite(value) for value in first if value is not None)
+
+
+def states(n: int) -> list[dict[str, Tensor]]:
+    """Return n states of one shape, and of types that weights come in."""
+    rng = torch.Generator().manual_seed(n)
+    return [
+        {
+            "a": torch.randn(4, 6, generator=rng),
+            "b": torch.randn(9, generator=rng).to(torch.bfloat16),
+        }
+        for _ in range(n)
+    ]
+
+
+def test_copies_merge_to_a_state_of_their_shape_by_the_seed(objective: Objective) -> None:
+    start, *copies = states(objective.copies + 1)
+    if objective.copies == 1:
+        with pytest.raises(NotImplementedError, match="merges nothing"):
+            objective.merged(copies, start, 0)
+        return
+    assert objective.modules(tiny.lm("llama")) == {}  # a head would not be merged
+    merged = objective.merged(copies, start, 0)
+    again = objective.merged(copies, start, 0)
+    for name, tensor in start.items():
+        assert (merged[name].shape, merged[name].dtype) == (tensor.shape, tensor.dtype)
+        assert torch.equal(merged[name], again[name])
+        assert bool(torch.isfinite(merged[name]).all())
+        assert not any(torch.equal(merged[name], state[name]) for state in (start, *copies))
+    still = objective.merged([start] * objective.copies, start, 0)
+    assert all(torch.equal(still[name], tensor) for name, tensor in start.items())

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,14 @@ def test_time_is_divided_into_equal_presentations(task: Path) -> None:
     assert share * 0.005 + predictions <= SAFETY * 100
     assert (share + BATCH_SIZE) * 0.005 + predictions > SAFETY * 100
     assert timed_share(with_seconds(task, 100), COSTS, ROWS, 1_600) == 1_600
+
+
+def test_copies_look_at_dev_each(task: Path) -> None:
+    one = timed_share(with_seconds(task, 100), COSTS, ROWS, 100_000)
+    merged = {**COSTS, "lora": replace(COSTS["lora"], copies=3)}
+    three = timed_share(with_seconds(task, 100), merged, ROWS, 100_000)
+    looks = 2 * (4 + 3 + 1) * ROWS["dev"]  # of two more copies: final, search, beyond its edge
+    assert one - three == pytest.approx(looks * 0.001 / 0.005, abs=BATCH_SIZE)
 
 
 def test_too_little_time_names_what_fits(task: Path) -> None:

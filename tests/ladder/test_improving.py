@@ -76,6 +76,15 @@ def test_only_the_last_objective_of_a_chain_and_no_rollback_counts() -> None:
     assert still_improving([unit(before)]) is not None
 
 
+def test_copies_are_averaged_and_the_merged_look_is_no_part_of_their_curve() -> None:
+    falling, flat = [(0.3, 1.5), (0.3, 1.3)], [(0.3, 1.5), (0.3, 1.6)]
+    merged = {"step": 40, "event": "merged", "dev_score": 0.9, "dev_loss": 0.1}
+    both = [*history(falling, copy=0), *history(falling, copy=1), merged]
+    assert still_improving([unit(both)]) == "dev loss 1.50 -> 1.30 over its last 50 %"
+    one = [*history(falling, copy=0), *history(flat, copy=1), merged]
+    assert still_improving([unit(one)]) is None
+
+
 def test_a_prompt_has_no_curve() -> None:
     assert still_improving([Unit(path=Path("unit"), result={"status": "ok"})]) is None
 

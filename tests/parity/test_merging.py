@@ -1,6 +1,7 @@
 """Merged adapters equal PEFT's `add_weighted_adapter`, and what the papers say."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ from savile.deltas.lora import LoRA
 from savile.errors import IntegrityError, UsageError
 from savile.lm import merging
 from savile.lm.merging import Combination, combine
+from savile.objectives.base import Objective
+from savile.objectives.dare import DARE
+from savile.objectives.soup import Soup
+from savile.objectives.ties import TIES
 from tests import tiny
 from tests.parity.peft_files import close, our_logprobs, their_logprobs
 
@@ -55,7 +60,12 @@ def three() -> tuple[PeftModel, list[dict[str, Tensor]]]:
     return made.eval(), states
 
 
-def combined(model: PeftModel, combination: str, rank: int | None = None) -> dict[str, Tensor]:
+def combined(
+    model: PeftModel,
+    combination: str,
+    rank: int | None = None,
+    weights: Sequence[float] = WEIGHTS,
+) -> dict[str, Tensor]:
     """Let PEFT merge the three; return the result's factors under our names, and activate it."""
     make: Any = model.base_model.inject_adapter
 
@@ -67,7 +77,7 @@ def combined(model: PeftModel, combination: str, rank: int | None = None) -> dic
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of svd_rank, which defaults to the largest rank
         model.base_model.add_weighted_adapter(  # type: ignore[operator, union-attr]
-            ["0", "1", "2"], WEIGHTS, "merged", combination_type=combination,
+            ["0", "1", "2"], list(weights), "merged", combination_type=combination,
             density=None if combination == "linear" else DENSITY, svd_rank=rank,
         )  # fmt: skip
     model.set_adapter("merged")
@@ -88,6 +98,39 @@ def test_merged_factors_are_pefts(combination: Combination) -> None:
     for name, tensor in ours.items():
         assert bool(tensor.any())
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("objective", "combination", "weight"),
+    [
+        (Soup(), "linear", 1 / 9),
+        (TIES(density=DENSITY), "ties", 1.0),
+        (DARE(density=DENSITY), "dare_linear", 1 / 9),
+    ],
+)
+def test_copies_of_lora_merge_as_pefts_factors_do(
+    objective: Objective, combination: str, weight: float
+) -> None:
+    """PEFT gives each factor the root of its weight times its scale, and merges no start."""
+    model, states = three()
+    theirs = combined(model, combination, weights=[weight / s for s in SCALES])
+    start = {name: torch.zeros_like(tensor) for name, tensor in states[0].items()}
+    ours = objective.merged(states, start, seed=11)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_soup_of_lora_is_pefts_average_from_any_start() -> None:
+    model, states = three()
+    theirs = combined(model, "linear", weights=[1 / 9 / s for s in SCALES])
+    start = {name: torch.randn(t.shape, generator=generator(3)) for name, t in states[0].items()}
+    ours = Soup().merged(states, start, seed=0)
+    lm = tiny.lm("llama")
+    with LoRA(r=RANK, lora_alpha=float(RANK)).attach(lm, 0) as attached, torch.no_grad():
+        attached.load(ours)
+        close(our_logprobs(lm), their_logprobs(model))
+    assert ours.keys() == theirs.keys()
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS)
@@ -154,6 +197,14 @@ def test_weights_of_any_kind_can_be_averaged() -> None:
     assert merged["y"].tolist() == [0.0]
 
 
+def test_changes_are_merged_in_float32_and_rounded_once() -> None:
+    start = {"x": torch.tensor([1.0, -3.0], dtype=torch.bfloat16)}
+    states = [{"x": torch.tensor(x, dtype=torch.bfloat16)} for x in ([1, 4], [2, 8], [3, -9])]
+    merged = merging.merge_changes(states, start, [1 / 3] * 3, merging.linear)
+    assert merged["x"].dtype == torch.bfloat16
+    assert merged["x"].tolist() == [2.0, 1.0]
+
+
 def test_what_does_not_fit_together_is_refused() -> None:
     _, states = three()
     first = next(iter(states[0]))
@@ -167,6 +218,8 @@ def test_what_does_not_fit_together_is_refused() -> None:
         merging.merge_factors([states[0], other], [1.0, 1.0], [1.0, 1.0], how)
     with pytest.raises(IntegrityError, match="different shapes"):
         merging.merge([{"x": torch.zeros(1)}, {"y": torch.zeros(1)}], [1.0, 1.0], how)
+    with pytest.raises(IntegrityError, match="different shapes"):
+        merging.merge_changes([{"x": torch.zeros(1)}], {"x": torch.zeros(2)}, [1.0], how)
 
 
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.1])

@@ -15,7 +15,7 @@ from typing import Any
 
 from savile import stats
 from savile.errors import NothingWorkedError, Problem
-from savile.ladder import asking, comparison, costs
+from savile.ladder import asking, comparison, costs, merged
 from savile.ladder.baselines import Baseline
 from savile.ladder.costs import Prices
 from savile.ladder.folder import Unit
@@ -109,7 +109,10 @@ def line_of(story: Story, scale: Scale) -> Line:
     results = [[unit.result for unit in units] for units in (story.trials, story.measured)]
     against_start = comparison.of_units(*results)
     notes = [
-        *comparison.warnings(against_start),
+        *comparison.warnings(
+            against_start, tuned_start=any(result.get("tuned_start") for result in results[0])
+        ),
+        *merged.notes(story.trials, scale.metric.top),
         *asking.notes(results[1]),
         scale.note,
         story.cell.note,

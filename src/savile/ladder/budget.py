@@ -26,7 +26,6 @@ from savile.ladder.plan import (
     DEFAULT_EVALUATIONS,
     Cell,
     default_share,
-    grid,
     tuned_cell,
     whole_batches,
 )
@@ -54,6 +53,8 @@ class Cost:
     """Predicting one row."""
     presentation_seconds: float = 0.0
     """Training on one row once."""
+    copies: int = 1
+    """Trainings that share its presentations, each with looks at dev of its own."""
 
 
 def make_plan(
@@ -127,14 +128,16 @@ def cell_of(
     seeds = spec.seeds if chance else 1
     if technique.delta is None:
         return Cell(technique=candidate.name, kind=kind, seeds=seeds, stochastic=chance)
-    return tuned_cell(candidate.name, seeds, share, rates_of(technique.delta, spec, bench))
+    rate, tries = search_of(technique.delta, spec, bench)
+    return tuned_cell(candidate.name, seeds, share, rate, tries)
 
 
-def rates_of(delta: Delta, spec: Spec, bench: Bench) -> tuple[float, ...]:
-    """Return the learning rates to try: the one the spec sets, or a grid around the default."""
+def search_of(delta: Delta, spec: Spec, bench: Bench) -> tuple[float, int]:
+    """Return the learning rate to start from and how many to try: the one that the spec sets alone,
+    else the delta's own first."""
     if delta.learning_rate is not None:
-        return (delta.learning_rate,)
-    return grid(delta.start_rate(bench.lm), spec.budget.search)
+        return delta.learning_rate, 1
+    return delta.start_rate(bench.lm) * spec.budget.search_from, spec.budget.search
 
 
 def timed_share(spec: Spec, costs: Mapping[str, Cost], rows: Mapping[str, int], most: int) -> int:
@@ -203,19 +206,20 @@ def _probe(bench: Bench, technique: Technique) -> Outcome:
     with technique.delta.attach(bench.lm, bench.seed_of(0, "delta")) as attached:
         train_chain(job, technique.objectives, attached)
         trained = train_chain(longer, technique.objectives, attached).trained
-    return _costs(row_seconds, trained.seconds / max(trained.examples, 1))
+    copies = max(objective.copies for objective in technique.objectives)
+    return _costs(row_seconds, trained.seconds / max(trained.examples, 1), copies)
 
 
-def _costs(row_seconds: float, presentation_seconds: float = 0.0) -> Outcome:
-    cost = {"row_seconds": row_seconds, "presentation_seconds": presentation_seconds}
-    return Outcome(result={"status": "ok", "cost": cost})
+def _costs(row_seconds: float, presentation_seconds: float = 0.0, copies: int = 1) -> Outcome:
+    times = {"row_seconds": row_seconds, "presentation_seconds": presentation_seconds}
+    return Outcome(result={"status": "ok", "cost": {**times, "copies": copies}})
 
 
 def _fixed_seconds(cost: Cost, spec: Spec, rows: Mapping[str, int]) -> float:
     """Predictions that do not depend on the share: dev after training, looks at dev, test."""
     looks = 0
     if cost.presentation_seconds:
-        looks = DEFAULT_EVALUATIONS * spec.seeds + spec.budget.search + 1
+        looks = cost.copies * (DEFAULT_EVALUATIONS * spec.seeds + spec.budget.search + 1)
     return cost.row_seconds * (spec.seeds * (rows["dev"] + rows["test"]) + looks * rows["dev"])
 
 

@@ -5,8 +5,9 @@
 
 The loss speaks where every look has one, for it moves before the score does; the score else. There
 is nothing to gain at the metric's top, and a score that falls beyond its noise is no improvement.
-Curves are means over seeds and belong to the objective that trained last. The learning rate decays
-to 0, so a curve that still moves this much has not converged; the reverse is not claimed.
+Curves are means over seeds and over the copies that are merged; they belong to the objective that
+trained last. The learning rate decays to 0, so a curve that still moves this much has not
+converged; the reverse is not claimed.
 
 Source: ours; 0.02 nats is what the search cannot tell apart (`search.py`).
 """
@@ -45,8 +46,7 @@ def still_improving(trials: Sequence[Unit], top: float = 1.0) -> str | None:
         return None
     *earlier, last = looks
     highest = max(look.score for look in earlier)
-    share = min(max(highest / top, 0.0), 1.0)
-    noise = 2 * top * math.sqrt(share * (1 - share) / max(len(trials[0].predictions), 1))
+    noise = noise_of(highest, len(trials[0].predictions), top)
     stretch = f"over its last {100 * (1 - earlier[-1].step / last.step):.0f} %"
     losses = [look.loss for look in looks if look.loss is not None]
     if len(losses) < len(looks):
@@ -58,9 +58,15 @@ def still_improving(trials: Sequence[Unit], top: float = 1.0) -> str | None:
     return fallen if fell and last.score >= highest - noise else None
 
 
+def noise_of(score: float, n_dev: int, top: float) -> float:
+    """Return two standard errors of a score on `n_dev` rows, as of a share of right answers."""
+    share = min(max(score / top, 0.0), 1.0)
+    return 2 * top * math.sqrt(share * (1 - share) / max(n_dev, 1))
+
+
 def _looks(histories: Sequence[Sequence[Mapping[str, Any]]]) -> list[Look]:
-    """Return the mean of the seeds' looks; none when seeds looked at different steps."""
-    curves = [_last_objective(history) for history in histories]
+    """Return the mean of the seeds' looks; none when they looked at different steps."""
+    curves = [curve for history in histories for curve in _curves(history)]
     if len({tuple(look["step"] for look in curve) for curve in curves}) != 1:
         return []
     return [
@@ -73,6 +79,9 @@ def _looks(histories: Sequence[Sequence[Mapping[str, Any]]]) -> list[Look]:
     ]
 
 
-def _last_objective(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    looks = [entry for entry in history if "dev_score" in entry]
-    return [look for look in looks if look.get("objective") == looks[-1].get("objective")]
+def _curves(history: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Return the looks of the last objective, of each copy by itself."""
+    looks = [entry for entry in history if "dev_score" in entry and "event" not in entry]
+    last = [look for look in looks if look.get("objective") == looks[-1].get("objective")]
+    copies = dict.fromkeys(look.get("copy") for look in last)
+    return [[look for look in last if look.get("copy") == copy] for copy in copies]
