@@ -77,12 +77,12 @@ def recognize(table: Table) -> Extract | None:
 
 
 def _explicit(row: Row) -> Judgment:
-    cells = row.cells
-    return Judgment(_text(cells, "prompt"), _answer(cells, "chosen"), _answer(cells, "rejected"))
+    chosen, rejected = (answer_of(row.cells, side) for side in ("chosen", "rejected"))
+    return Judgment(prompt_of(row.cells, "prompt"), chosen, rejected)
 
 
 def _unpaired(row: Row) -> Judgment:
-    given, answer = _text(row.cells, "prompt"), _answer(row.cells, "completion")
+    given, answer = prompt_of(row.cells, "prompt"), answer_of(row.cells, "completion")
     wanted = bool(row.cells["label"])
     return Judgment(given, answer if wanted else None, None if wanted else answer)
 
@@ -93,8 +93,8 @@ def _openai(row: Row) -> Judgment:
         raise BadCell("'input' should be an object with 'messages'")
     return Judgment(
         joined(turns_of(given["messages"], "messages", least=1)),
-        _answer(row.cells, "preferred_output"),
-        _answer(row.cells, "non_preferred_output"),
+        answer_of(row.cells, "preferred_output"),
+        answer_of(row.cells, "non_preferred_output"),
     )
 
 
@@ -120,7 +120,8 @@ def _implicit(row: Row) -> Judgment:
     return Judgment(mark[1].strip(), chosen[at:].strip(), rejected[at:].strip())
 
 
-def _text(cells: Mapping[str, Any], column: str) -> str:
+def prompt_of(cells: Mapping[str, Any], column: str) -> str:
+    """Return a question: a text, or the messages before an answer; raises BadCell."""
     value = cells.get(column)
     if isinstance(value, list):
         return joined(turns_of(value, column, least=1))
@@ -129,7 +130,8 @@ def _text(cells: Mapping[str, Any], column: str) -> str:
     return str(value)
 
 
-def _answer(cells: Mapping[str, Any], column: str) -> str:
+def answer_of(cells: Mapping[str, Any], column: str) -> str:
+    """Return an answer: a text, or one turn of the assistant; raises BadCell."""
     value = cells.get(column)
     if isinstance(value, list):
         turns = turns_of(value, column, least=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Customized:
             raise _no_technique(run, technique)
         self.technique = technique
         self._ready = ready_of(unit)
-        self._base = _base(run, self._ready.candidate.base)
+        self._base = base_of(run, self._ready.candidate.base)
         self._neighbors = Neighbors()
 
     def predict(self, inputs: Sequence[str]) -> list[str | None]:
@@ -55,10 +56,17 @@ class Customized:
         """Return the answers with the raw texts and token counts."""
         longest = max(self._ready.frame.labels, key=len, default="")
         rows = [Example(id=str(i), input=text, output=longest) for i, text in enumerate(inputs)]
+        with self.asking(rows) as (base, frame, max_new_tokens):
+            refuse_long(base, frame, rows)
+            return answers_of(base, frame, rows, max_new_tokens)
+
+    @contextmanager
+    def asking(self, rows: Sequence[Example]) -> Iterator[tuple[Base, Frame, int]]:
+        """Yield what answers `rows`: the base with its weights attached, the prompt, and where an
+        answer is cut."""
         frame = self._neighbors.located(self._base, self._ready.frame, rows)
         with attached(self._base, self._ready):
-            _refuse_long(self._base, frame, rows)
-            return answers_of(self._base, frame, rows, self._ready.max_new_tokens)
+            yield self._base, frame, self._ready.max_new_tokens
 
 
 def best_of(board: Mapping[str, Any]) -> str:
@@ -75,7 +83,12 @@ def best_of(board: Mapping[str, Any]) -> str:
     raise UsageError(Problem(what="no technique of this run has a score"))
 
 
-def _base(run: RunFolder, index: int) -> Base:
+def base_of(run: RunFolder, index: int) -> Base:
+    """Load a base of a run.
+
+    Raises:
+        IntegrityError: it changed since the run.
+    """
     manifest = run.manifest() or {}
     folder, base = Path(manifest["base_folder"]), bases.from_json(manifest["bases"][index])
     if bases.identity(base, folder) != manifest["identity"]["base"][index]:
@@ -90,7 +103,8 @@ def _base(run: RunFolder, index: int) -> Base:
     return bases.open_base(base, folder, compute, bases.Till(Purse(), run.answers_path))
 
 
-def _refuse_long(base: Base, frame: Frame, rows: Sequence[Example]) -> None:
+def refuse_long(base: Base, frame: Frame, rows: Sequence[Example]) -> None:
+    """Raise UsageError when a row is longer than the model's context."""
     fits = ((number, does_not_fit(base, frame, [row])) for number, row in enumerate(rows, 1))
     problems = [Problem(where=f"input {n}", what=reason) for n, reason in fits if reason]
     if problems:

@@ -24,11 +24,19 @@ def by_metric(
 
     def make(rows: Sequence[Encoded], examples: Sequence[Example]) -> Reward:
         def reward(written: Sequence[Written]) -> list[float]:
-            answers = [frame.parse(lm.template.decode(one.answer)) for one in written]
-            references = [examples[one.row].accepted for one in written]
-            statistics = metric.statistics(answers, references, frame.labels)
-            return [float(score) for score in metric.aggregate(statistics)]
+            texts = [lm.template.decode(one.answer) for one in written]
+            return scores_of(frame, metric, texts, [examples[one.row] for one in written])
 
         return reward
 
     return make
+
+
+def scores_of(
+    frame: Frame, metric: Metric, texts: Sequence[str], examples: Sequence[Example]
+) -> list[float]:
+    """Return what each written text is worth as the answer to its example, alone."""
+    answers = [frame.parse(text) for text in texts]
+    references = [example.accepted for example in examples]
+    statistics = metric.statistics(answers, references, frame.labels)
+    return [float(score) for score in metric.aggregate(statistics)]
