@@ -1,12 +1,14 @@
 """Answers of a base under a frame: a label of a closed set, or a text that the frame reads.
 
 The same function serves every technique and every base, so a score never depends on how a technique
-was made or on where its weights are.
+was made or on where its weights are. Where a frame asks for several samples, the answer is that of
+most of them (Wang et al. 2022, arXiv 2203.11171).
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Final
@@ -41,16 +43,30 @@ def predict(
         on_rows: called with the number of rows just finished, 0 while a base waits; an exception
             it raises ends the work.
     """
-    asked = Asked(labels=frame.labels if closed(frame) else (), max_new_tokens=max_new_tokens)
+    asked = asked_of(frame, max_new_tokens)
     chats = [frame.messages(example) for example in examples]
-    found: list[Prediction | None] = [None] * len(examples)
+    found: list[list[Answer]] = [[] for _ in examples]
     with closing(base.answers(chats, asked)) as groups:
         for group in groups:
             for row, answer in group:
-                found[row] = _prediction(frame, examples[row], answer)
+                found[row].append(answer)
             if on_rows is not None:
-                on_rows(len(group))
-    return [prediction for prediction in found if prediction is not None]
+                on_rows(len(group) // asked.n)
+    both = zip(examples, found, strict=True)
+    return [_prediction(frame, example, samples) for example, samples in both if samples]
+
+
+def asked_of(frame: Frame, max_new_tokens: int) -> Asked:
+    """Return how a frame's questions are to be answered."""
+    return Asked(
+        labels=frame.labels if closed(frame) else (),
+        max_new_tokens=max_new_tokens,
+        stop=() if closed(frame) else frame.stop,
+        n=frame.samples,
+        temperature=frame.temperature,
+        top_p=frame.top_p,
+        seed=frame.seed,
+    )
 
 
 def closed(frame: Frame) -> bool:
@@ -86,13 +102,37 @@ def latency(seconds: Sequence[float]) -> tuple[float, float]:
     return float(np.percentile(seconds, 50)), float(np.percentile(seconds, 95))
 
 
-def _prediction(frame: Frame, example: Example, answer: Answer) -> Prediction:
+def majority(answers: Sequence[str | None]) -> tuple[int, float]:
+    """Return the number of the first sample with the answer of most samples, and their share.
+
+    Answers that differ in case, spaces or a final period count as one; the first of equally
+    frequent ones wins; samples without an answer do not vote, but count in the share.
+
+    Example: majority(["4", None, "5.", "5"]) == (2, 0.5)
+    """
+    read = [None if a is None else " ".join(a.casefold().split()).rstrip(" .") for a in answers]
+    counts = Counter(answer for answer in read if answer is not None)
+    if not counts:
+        return 0, 0.0
+    ((winner, votes),) = counts.most_common(1)
+    return read.index(winner), votes / len(answers)
+
+
+def _prediction(frame: Frame, example: Example, samples: Sequence[Answer]) -> Prediction:
+    answers = [one.label if closed(frame) else frame.parse(one.text) for one in samples]
+    best, votes = majority(answers)
     return Prediction(
         id=example.id,
-        text=answer.text,
-        answer=answer.label if closed(frame) else frame.parse(answer.text),
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        seconds=answer.seconds,
-        usd=answer.usd,
+        text=samples[best].text,
+        answer=answers[best],
+        prompt_tokens=sum(one.prompt_tokens for one in samples),
+        completion_tokens=sum(one.completion_tokens for one in samples),
+        seconds=_sum([one.seconds for one in samples]),
+        usd=_sum([one.usd for one in samples]),
+        votes=votes if len(samples) > 1 else None,
     )
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None

@@ -71,13 +71,15 @@ class Prediction:
     answer: str | None
     """The answer extracted from it; None when none could be found (counted as wrong)."""
     prompt_tokens: int = 0
-    """Tokens of the prompt, soft tokens included."""
+    """Tokens of the prompt, soft tokens included; once for samples that share it."""
     completion_tokens: int = 0
-    """Tokens the model wrote (for a closed set: tokens of the chosen label)."""
+    """Tokens the model wrote in all samples (for a closed set: tokens of the chosen labels)."""
     seconds: float | None = None
     """What the request took; None where many were answered together."""
     usd: float | None = None
     """What the request cost at the endpoint; None for a base without a price for requests."""
+    votes: float | None = None
+    """Share of the samples that gave the answer; None where only one answer was asked."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What a run on an endpoint costs at most, before anything is asked; nothing heavy is imported.
 
-    requests = sum over techniques and seeds of (judging dev rows + test rows)
+    requests = sum over techniques and seeds of (judging dev rows + test rows) x samples
     USD      = sum over requests of the most that each can cost (`lm/endpoint/usage.py`)
 
 The prompts are those of the run. The test stays sealed: its rows count by their bytes.
@@ -17,9 +17,8 @@ from savile import registry
 from savile.data import Dataset
 from savile.ladder.seeds import derive
 from savile.ladder.task import frame_of, judges
-from savile.lm.base import Asked
 from savile.lm.endpoint import Endpoint, unopened
-from savile.predict import answer_limit, closed
+from savile.predict import answer_limit, asked_of
 from savile.prompts.base import Prompt, fold
 from savile.spec import Candidate, Spec
 from savile.spec.endpoint import EndpointSection
@@ -96,11 +95,8 @@ def _technique(base: Endpoint, spec: Spec, dataset: Dataset, asking: _Asking) ->
     for index in range(asking.seeds if chance else 1):
         seed = derive(spec.seed, index, "prompt")
         frame = fold(prompts, frame_of(spec, dataset), dataset.train, seed).longest()
-        asked = Asked(
-            labels=frame.labels if closed(frame) else (),
-            max_new_tokens=answer_limit(base, frame, dataset.train),
-        )
-        requests += len(asking.rows)
+        asked = asked_of(frame, answer_limit(base, frame, dataset.train))
+        requests += len(asking.rows) * asked.n
         usd += sum(base.most_usd(frame.messages(row), asked) for row in asking.rows)
     return requests, usd
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from savile.data import Dataset
 from savile.prompts.base import Frame
 from savile.spec import Spec
-from savile.types import Example
+from savile.types import Example, Preference
+
+Row = TypeVar("Row", Example, Preference)
 
 MOST_JUDGES: Final = 256
 """Dev rows that judge: they tell learning rates apart, and every look at them costs a pass."""
@@ -23,12 +25,14 @@ def frame_of(spec: Spec, dataset: Dataset) -> Frame:
         trigger=prompt.trigger,
         answer_marker=prompt.answer_marker,
         labels=dataset.labels,
+        stop=prompt.stop,
     )
 
 
-def judges(dev: Sequence[Example]) -> tuple[Example, ...]:
-    """Return the dev rows that judge every technique: those with the lowest ids.
+def judges(dev: Sequence[Row]) -> tuple[Row, ...]:
+    """Return the dev rows, or dev preferences, that judge every technique: those with the lowest
+    ids.
 
     An id is a hash of its row, so they are a random sample that new rows hardly move.
     """
-    return tuple(sorted(dev, key=lambda example: example.id)[:MOST_JUDGES])
+    return tuple(sorted(dev, key=lambda row: row.id)[:MOST_JUDGES])

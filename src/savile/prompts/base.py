@@ -14,9 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from savile.retrieval import Retriever
 from savile.types import Example, Message
 
@@ -46,6 +43,16 @@ class Frame:
     answer_marker: str = DEFAULT_MARKER
     labels: tuple[str, ...] = ()
     """The closed set of answers; empty for free text."""
+    stop: tuple[str, ...] = ()
+    """Texts before which a written answer ends."""
+    samples: int = 1
+    """Answers that are drawn for each question; the answer of most of them is taken."""
+    temperature: float = 0.0
+    """Of the drawing; 0 is greedy."""
+    top_p: float = 1.0
+    """How much of the odds the tokens cover that are drawn from."""
+    seed: int = 0
+    """Of the drawing."""
 
     def messages(self, example: Example) -> list[Message]:
         """Return the chat that asks for `example`'s answer, demonstrations first."""
@@ -124,13 +131,6 @@ class Model(Protocol):
 
     def answers(self, chats: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[str]:
         """Return the greedy answer to each chat, cut after `max_new_tokens` tokens."""
-
-    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return the mean of the last layer's states over each text's tokens, float32 [N, D].
-
-        Raises:
-            UsageError: the weights of the base are not here.
-        """
 
 
 def fold(

@@ -2,6 +2,7 @@
 
     item     = name | [part, ...] | {name: settings}          name = part ("+" part)*
     settings = {setting: value} | {part: {setting: value}}        the second when a key is ambiguous
+    value    = what the setting takes, or a list of that: a technique for each (`sweep.py`)
 
 A candidate is prompt x delta x objective. Objectives are a chain, trained one after the other in
 the order they are written: `lora+sft+dpo`. A delta without an objective is trained with `sft`, an
@@ -21,6 +22,8 @@ from savile import registry
 from savile.registry import PartInfo
 from savile.spec.faults import Fault, Loc, clipped, nearest, one_of
 from savile.spec.settings import check
+from savile.spec.sweep import variants
+from savile.spec.together import crowded, no_policy
 
 Part = tuple[str, dict[str, Any]]
 ALIASES: Mapping[str, Part] = {"one_shot": ("few_shot", {"k": 1})}
@@ -37,6 +40,10 @@ MISSING_DATA: Mapping[str, str] = {
     "labels": "a closed set of answers (prompt.labels)",
     "preferences": "preference pairs (rows with chosen and rejected, or data.preferences)",
     "feedback": "judged answers (data.preferences: chosen and rejected, or answers with a label)",
+    "reasoned_preferences": "preference pairs whose chosen answers all show steps, then "
+    "prompt.answer_marker and the answer",
+    "reasoned_feedback": "judged answers of which the wanted ones all show steps, then "
+    "prompt.answer_marker and the answer",
     "reward": "a reward: rows with wanted answers for the metric, or 'reward' earlier in the chain",
     "teacher": "a model to learn from (teacher)",
     "weights": "a base whose weights are here, not behind an API",
@@ -97,13 +104,15 @@ def parse(ladder: Any, loc: Loc = ("ladder",)) -> tuple[list[Candidate], list[Fa
     if not isinstance(ladder, Sequence) or isinstance(ladder, str):
         what = "'ladder' should be 'auto' or a list of techniques"
         return [], [Fault(loc, what, found=clipped(ladder))]
-    if not 0 < len(ladder) <= MAX_ITEMS:
+    parts = {name: part for name, (part, _) in ALIASES.items()}
+    items = [(n, one) for n, item in enumerate(ladder) for one in variants(item, parts)]
+    if not 0 < len(items) <= MAX_ITEMS:
         what = f"'ladder' should have 1 to {MAX_ITEMS} techniques"
-        return [], [Fault(loc, what, found=str(len(ladder)))]
+        return [], [Fault(loc, what, found=str(len(items)))]
     candidates: list[Candidate] = []
     faults: list[Fault] = []
     first_at: dict[str, int] = {}
-    for index, item in enumerate(ladder):
+    for index, item in items:
         candidate, wrong = _item(item, (*loc, index))
         faults += wrong
         if candidate is None:
@@ -114,7 +123,7 @@ def parse(ladder: Any, loc: Loc = ("ladder",)) -> tuple[list[Candidate], list[Fa
             faults.append(Fault((*loc, index), what, fix="Remove one of them"))
         first_at.setdefault(content, index)
         candidates.append(candidate)
-    return candidates, faults
+    return candidates, list(dict.fromkeys(faults))
 
 
 def fingerprint(candidate: Candidate) -> str:
@@ -216,28 +225,10 @@ def _build(
         deltas=deltas,
         objectives=objectives,
         needs=_needs(chosen["prompts"], (*deltas, *objectives)),
-        reason=_crowded(chosen["deltas"]) or _no_policy(objectives),
+        reason=crowded(chosen["deltas"], "base")
+        or crowded(chosen["prompts"], "prompt")
+        or no_policy(objectives),
     )
-
-
-def _crowded(deltas: Sequence[PartInfo]) -> str | None:
-    """Return why deltas cannot train together: two change the same place."""
-    places: dict[str, str] = {}
-    for info in deltas:
-        for place in info.facts.get("occupies", ()):
-            if place in places:
-                return f"{places[place]} and {info.name} both change the base's {place}"
-            places[place] = info.name
-    return None
-
-
-def _no_policy(objectives: Sequence[Part]) -> str | None:
-    """Return why a chain of objectives leaves nothing that answers."""
-    infos = [info for name, _ in objectives if (info := registry.find(name)) is not None]
-    if not infos or any("policy" in info.facts.get("gives", ()) for info in infos):
-        return None
-    last = infos[-1].name
-    return f"{last} trains nothing that answers; let one follow that does, such as {last}+ppo"
 
 
 def _label(
@@ -268,7 +259,7 @@ def _needs(prompts: Sequence[PartInfo], trained: Sequence[Part]) -> frozenset[st
     for info in infos:
         for need in (*info.needs, *BASE_NEEDS.get(info.axis, ())):
             for other in prompts:
-                if other is not info:
+                if other is not info and need not in info.facts.get("replaces", {}):
                     need = other.facts.get("replaces", {}).get(need, need)
             if need not in given:
                 needs.add(need)

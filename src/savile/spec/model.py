@@ -21,7 +21,7 @@ from savile.spec.endpoint import ON, Base, EndpointSection, decisive, given_by, 
 from savile.spec.faults import Fault
 from savile.spec.judge import JudgeSection
 from savile.spec.section import Count, Section, Text, Usd
-from savile.spec.settings import REAL, WHOLE, closed_set
+from savile.spec.settings import REAL, WHOLE, closed_set, stop_strings
 from savile.spec.teacher import TeacherSection
 
 
@@ -40,6 +40,8 @@ class PromptSection(Section):
     """What is added to the question for chain of thought."""
     answer_marker: Text = DEFAULT_MARKER
     """What stands before the final answer in a chain of thought."""
+    stop: Annotated[tuple[str, ...], BeforeValidator(stop_strings), Field(max_length=16)] = ()
+    """Texts before which a written answer ends, such as `["\\n\\n"]`."""
 
 
 @final
@@ -51,7 +53,11 @@ class BudgetSection(Section):
     seconds: Annotated[float, Field(gt=0.0, le=1e8), REAL] | None = None
     """Seconds the run is planned for, from timing a few rows: an estimate, not a hard limit."""
     search: Annotated[int, Field(ge=1, le=64), WHOLE] = 3
-    """Learning rates tried per tuned technique, inside its share of the budget."""
+    """Learning rates tried per tuned technique, inside its share of the budget: with 3 or more, one
+    more where the best of them is the highest or lowest; with 1, its own rate and no search."""
+    search_from: Annotated[float, Field(gt=0.0, le=1e6), REAL] = 1.0
+    """Where the search starts, as a multiple of each technique's own learning rate; what a spec
+    sets as `learning_rate` is not searched."""
     test_rows: Count | None = None
     """At most this many test rows, chosen by their hash."""
     usd: Usd | None = None

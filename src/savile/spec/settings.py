@@ -63,6 +63,18 @@ def closed_set(value: Any) -> Any:
     return tuple(value)
 
 
+def stop_strings(value: Any) -> Any:
+    """Return stop strings as a tuple; refuse what is no list of texts that can end an answer."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"'stop' should be a list of texts, such as [{value!r}]")
+    for one in value:
+        if not isinstance(one, str):
+            raise ValueError(f"'stop' holds {one!r}, which is not a text; quote it")
+        if not one:
+            raise ValueError("'stop' holds an empty text, which would end every answer at once")
+    return tuple(dict.fromkeys(value))
+
+
 def as_delimiter(value: Any) -> Any:
     """Return the letter that a delimiter's name stands for."""
     return {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(value, value)
@@ -144,6 +156,12 @@ def _bound(node: ast.expr) -> Any:
     return getattr(annotated_types, name)(*map(ast.literal_eval, node.args), **keywords)
 
 
+def explained(fault: Fault, info: PartInfo) -> Fault:
+    """Return the fault of a part's setting with what the setting is, which tells its limits."""
+    docs = {setting.name: setting.doc for setting in info.settings}
+    return fault._replace(fix=fault.fix or docs.get(str(fault.loc[-1]), ""))
+
+
 def check(info: PartInfo, given: Mapping[str, Any], loc: Loc) -> tuple[dict[str, Any], list[Fault]]:
     """Validate the settings given for one part.
 
@@ -159,7 +177,7 @@ def check(info: PartInfo, given: Mapping[str, Any], loc: Loc) -> tuple[dict[str,
         return {}, [
             unknown_key((*loc, *entry["loc"]), names)
             if entry["type"] == "extra_forbidden"
-            else from_pydantic(entry, loc)
+            else explained(from_pydantic(entry, loc), info)
             for entry in entries
         ]
     return checked.model_dump(include=set(given)), []
