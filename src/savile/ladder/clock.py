@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 PHASES = ("data", "load", "search", "train", "predict")
+"""Those of every run; others are there when a run has them."""
 
 
 class Clock:
@@ -21,7 +22,7 @@ class Clock:
 
     def add(self, phase: str, seconds: float) -> None:
         """Count seconds of one phase."""
-        self._phases[phase] += seconds
+        self._phases[phase] = self._phases.get(phase, 0.0) + seconds
 
     @contextmanager
     def of(self, phase: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ events.jsonl       what happened, append-only
 payments.jsonl    what was paid to an endpoint, one line a request
 trials/<id>/       one search piece or one trained technique and seed, committed once
 measured/<id>/     its predictions on the sealed test
+judged/<id>/       what a judge said about them, about made pairs and about those of people
 board.json         the answer; report.html the same for people
 
 Beside the run folders, `.savile/test_openings/<test>/<run>.json` remembers which runs looked at a

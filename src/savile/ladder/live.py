@@ -17,6 +17,7 @@ NAMES = {
     "search": "searching",
     "train": "training",
     "predict": "answering",
+    "judge": "judging",
     "done": "writing",
 }
 

@@ -19,9 +19,11 @@ from typing import Any
 
 from savile import data
 from savile.data import Dataset
+from savile.data.human_verdicts import HumanVerdict, load_human_verdicts
 from savile.errors import Problem, UsageError
 from savile.ladder import bases, identity
-from savile.ladder.folder import RunFolder
+from savile.ladder.folder import REJECTED, RunFolder
+from savile.ladder.task import judges
 from savile.spec import Candidate, Spec
 from savile.spec.names import without_settings
 
@@ -86,6 +88,19 @@ class Prepared:
     facts: Mapping[str, Any]
     """Machine, task and base, for the manifest."""
     data_seconds: float = 0.0
+    people: tuple[HumanVerdict, ...] = ()
+    """Pairs that people judged, for the judge."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know about the data of the board."""
+        judging, dev = len(judges(self.dataset.dev)), len(self.dataset.dev)
+        notes = [*self.dataset.notes, *self.dataset.warnings]
+        if aside := len(self.dataset.rejected):
+            notes.append(f"rows set aside: {aside}; {REJECTED} in the run folder names each")
+        if judging < dev:
+            notes.append(f"dev: {judging} of {dev} rows choose the settings (a random sample)")
+        return notes
 
 
 def prepare(
@@ -101,16 +116,18 @@ def prepare(
 
     Raises:
         DataError: the data cannot be used.
-        UsageError: the folder holds another run; a chosen technique does not exist.
+        UsageError: the folder holds another run; a chosen technique, or the judge's opponent, does
+            not exist.
     """
     started = time.perf_counter()
-    dataset = data.load(spec)
+    dataset, people = data.load(spec), load_human_verdicts(spec)
     data_seconds = time.perf_counter() - started
     candidates = (choice or Choice()).of(spec.candidates(dataset.gives, len(dataset.train)))
+    spec.opponent(candidates)
     what = {
         "spec": spec.decisive(),
         "techniques": [candidate.name for candidate in candidates],
-        "data": dict(dataset.hashes),
+        "data": {**dataset.hashes, **people.hashes},
         "base": [bases.identity(base, spec.folder) for base in spec.every_base],
         "code": identity.code_version(),
         "versions": identity.versions(),
@@ -132,6 +149,7 @@ def prepare(
             "base_folder": str(spec.folder.resolve()),
         },
         data_seconds=data_seconds,
+        people=people.pairs,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Phase = Literal["load", "plan", "search", "train", "predict", "done"]
+Phase = Literal["load", "plan", "search", "train", "predict", "judge", "done"]
 PASSES_TRAINED_ROW = 3.0
 
 

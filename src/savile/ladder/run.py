@@ -20,7 +20,8 @@ from savile.ladder.bench import also_of, bench_of
 from savile.ladder.budget import make_plan
 from savile.ladder.clock import Clock
 from savile.ladder.costs import costs_of, prices_of
-from savile.ladder.folder import REJECTED, Unit, unit_id
+from savile.ladder.folder import Unit, unit_id
+from savile.ladder.judging import Verdicts, judge, panel_of
 from savile.ladder.measure import measure
 from savile.ladder.plan import Cell, from_json, to_json
 from savile.ladder.prepare import Choice, Prepared, prepare
@@ -89,7 +90,11 @@ class _Run:
         self.candidates = {candidate.name: candidate for candidate in known}
         self.cells = self._plan()
         space.check(self.folder, self.cells, prepared.candidates, self.bench, self._n_test)
+        self.panel = panel_of(prepared, self.bench)
         self.work.total = sum(self._passes(cell) for cell in self.cells) or 1.0
+        self.work.total += (
+            0.0 if self.panel is None else self.panel.passes(self._n_test, self.cells)
+        )
 
     def result(self) -> Board:
         """Do everything that is still to do; return the board document."""
@@ -98,7 +103,9 @@ class _Run:
             cell = Cell(technique=teacher.name, kind="prompt", seeds=1)
             stories.append(self._trained(cell, teacher))
         test = self._open_test()
-        return self._document([self._measured(story, test) for story in stories], test)
+        stories = [self._measured(story, test) for story in stories]
+        said = judge(self.panel, stories, test, self._unit, self.work.at)
+        return self._document(stories, test, said)
 
     # ── plan ─────────────────────────────────────────────────────────────────────────────────
 
@@ -209,7 +216,9 @@ class _Run:
 
     # ── board ────────────────────────────────────────────────────────────────────────────────
 
-    def _document(self, stories: Sequence[board.Story], test: Sequence[Example]) -> Board:
+    def _document(
+        self, stories: Sequence[board.Story], test: Sequence[Example], said: Verdicts
+    ) -> Board:
         self.work.say("done", "the board")
         dataset, spec, scale = self.prepared.dataset, self.spec, self._scale(test)
         lines = [
@@ -222,9 +231,10 @@ class _Run:
         if (teacher := spec.teacher) is not None:
             name, metric = teacher.candidate.name, self.bench.metric
             lines = against_teacher(lines, name, teacher.margin, metric, spec.seed)
+        lines = said.beside(lines)
         compared = [line.measured for line in lines if line.measured is not None]
         costs = costs_of([line.row for line in lines], scale.prices)
-        said = verdict(
+        concluded = verdict(
             compared,
             self.bench.metric,
             goal=spec.goal,
@@ -232,6 +242,7 @@ class _Run:
             costs=costs,
             improving=[line.row.technique for line in lines if line.improving],
         )
+        asked = [*(story.results for story in stories), said.results]
         return {
             "schema_version": SCHEMA_VERSION,
             "task": spec.task,
@@ -250,11 +261,12 @@ class _Run:
                 "dev_judging": len(self.bench.dev),
                 "test": len(test),
                 "fates": [dict(fate) for fate in dataset.fates],
-                "notes": self._notes(),
+                "notes": self.prepared.notes,
             },
             "board": [asdict(row) for row in board.ordered([line.row for line in lines])],
-            "verdict": asdict(said),
-            "endpoint": asking.summary((s.results for s in stories), paid_by(self.folder)),
+            "verdict": asdict(concluded),
+            "judge": said.document(),
+            "endpoint": asking.summary(asked, paid_by(self.folder)),
             "seconds": self.clock.seconds(),
             "machine": {**self.prepared.facts["machine"], "device": self.device},
             "versions": dict(self.prepared.identity["versions"]),
@@ -277,15 +289,6 @@ class _Run:
             remote="weights" not in base.gives,
             also=also_of(spec),
         )
-
-    def _notes(self) -> list[str]:
-        dataset, judging = self.prepared.dataset, len(self.bench.dev)
-        notes = [*dataset.notes, *dataset.warnings]
-        if aside := len(dataset.rejected):
-            notes.append(f"rows set aside: {aside}; {REJECTED} in the run folder names each")
-        if judging < (dev := len(dataset.dev)):
-            notes.append(f"dev: {judging} of {dev} rows choose the settings (a random sample)")
-        return notes
 
     # ── units ────────────────────────────────────────────────────────────────────────────────
 

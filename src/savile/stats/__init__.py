@@ -1,6 +1,6 @@
 """How sure a score and a difference are: intervals, paired comparisons, sample sizes."""
 
-from savile.stats.agreement import correlation, kappa, share
+from savile.stats.agreement import correlation, kappa, mean_of_seeds, share
 from savile.stats.comparison import (
     Comparison,
     difference,
@@ -29,6 +29,7 @@ __all__ = [
     "limits",
     "limits_of_picked",
     "mcnemar",
+    "mean_of_seeds",
     "noise_of_difference",
     "resample",
     "rows_needed",

@@ -20,7 +20,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from savile.metrics.base import Array, ratio
+from savile.metrics.base import Array, mean_of_rows, ratio
 from savile.stats.limits import Interval, interval
 from savile.stats.resample import Aggregate, Measured
 
@@ -62,6 +62,16 @@ def correlation(x: Sequence[float], y: Sequence[float], rows: Sequence[str]) -> 
         return None
     sums = clustered(np.stack([a * b, a * a, b * b], axis=1), rows)
     return _moved(_of(sums, _Correlation()))
+
+
+def mean_of_seeds(values: Sequence[Sequence[float]]) -> Interval:
+    """Return the mean of values between 0 and 1: those of every seed on the same rows.
+
+    Args:
+        values: [K seeds][N rows], at least one row.
+    """
+    statistics = tuple(mean_of_rows(seed) for seed in values)
+    return interval(Measured(name="", statistics=statistics, binary=False), _Share())
 
 
 def clustered(values: Array, rows: Sequence[str]) -> Array:
