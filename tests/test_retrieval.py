@@ -51,16 +51,14 @@ def test_bm25_is_its_formula(question: str) -> None:
 
 @given(SENTENCES, st.lists(st.sampled_from("abcdefg"), max_size=5).map(" ".join))
 def test_bm25_is_its_formula_on_any_words(pool: list[str], question: str) -> None:
-    if not any(map(words, pool)):
-        return
-    mean = sum(len(words(text)) for text in pool) / len(pool)
-    if mean >= 1:
+    if any(map(words, pool)):
         np.testing.assert_allclose(BM25(pool).scores(question), plain(pool, question), rtol=1e-12)
 
 
 def test_scripts_without_spaces_have_words() -> None:
     assert words("我的卡 card2 カード") == ["我", "的", "卡", "card2", "カ", "ー", "ド"]
-    assert BM25(["我的卡", "你的钱"]).scores("卡在哪里").argmax() == 0
+    card, money = BM25(["我的卡", "你的钱"]).scores("卡在哪里")
+    assert card > money == 0
 
 
 def rows(*texts: str) -> tuple[Example, ...]:

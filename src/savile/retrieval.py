@@ -18,6 +18,7 @@ Cost: the words of the pool once; a question touches only the rows that share a 
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -26,9 +27,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Final, Literal
-
-import numpy as np
-import numpy.typing as npt
 
 from savile.types import Example
 
@@ -41,7 +39,6 @@ BASE: Final = "base"
 """The embedder that is the base itself."""
 
 Order = Literal["nearest_last", "nearest_first"]
-Floats = npt.NDArray[np.float64]
 
 
 def words(text: str) -> list[str]:
@@ -61,27 +58,24 @@ class BM25:
     """The words of a pool, ready to be asked."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """Count the words of every text."""
+        """Weigh the words of every text."""
         counts = [Counter(words(text)) for text in texts]
-        lengths = np.array([count.total() for count in counts], dtype=np.float64)
-        self.size = len(texts)
-        relative = lengths / max(float(lengths.mean()) if self.size else 0.0, 1.0)
-        self._norm: Floats = K1 * (1 - B + B * relative)
-        rows: dict[str, list[tuple[int, int]]] = {}
+        mean = sum(count.total() for count in counts) / max(len(counts), 1)
+        self.size = len(counts)
+        self._rows: dict[str, list[tuple[int, float]]] = {}
         for number, count in enumerate(counts):
-            for word, times in count.items():
-                rows.setdefault(word, []).append((number, times))
-        self._rows = {word: np.array(found).T for word, found in rows.items()}
+            norm = K1 * (1 - B + B * count.total() / (mean or 1.0))
+            for word, f in count.items():
+                self._rows.setdefault(word, []).append((number, f * (K1 + 1) / (f + norm)))
 
-    def scores(self, text: str) -> Floats:
-        """Return the BM25 of every row for a question, float64 [N]."""
-        found = np.zeros(self.size)
+    def scores(self, text: str) -> list[float]:
+        """Return the BM25 of every row for a question [N]."""
+        found = [0.0] * self.size
         for word, times in Counter(words(text)).items():
-            if word not in self._rows:
-                continue
-            where, counts = self._rows[word]
-            idf = np.log1p((self.size - len(where) + 0.5) / (len(where) + 0.5))
-            found[where] += times * idf * counts * (K1 + 1) / (counts + self._norm[where])
+            rows = self._rows.get(word, [])
+            idf = times * math.log(1 + (self.size - len(rows) + 0.5) / (len(rows) + 0.5))
+            for number, weight in rows:
+                found[number] += idf * weight
         return found
 
 
@@ -118,11 +112,11 @@ class Retriever:
         """Return the k rows that share most with a question, nearest first."""
         return self.nearest(question, self._words.scores(question))
 
-    def nearest(self, question: str, scores: npt.NDArray[np.floating]) -> tuple[int, ...]:
+    def nearest(self, question: str, scores: Sequence[float]) -> tuple[int, ...]:
         """Return the k rows of the highest scores [N], ties in the pool's order, without those that
         ask the same."""
         own = same(question)
-        ranked = np.argsort(-scores, kind="stable").tolist()
+        ranked = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)  # stable
         return tuple(islice((row for row in ranked if self._texts[row] != own), self.k))
 
     @cached_property

@@ -2,9 +2,9 @@
 
     near(x) = the k rows t of the pool with the highest cos(v(x) - m, v(t) - m),  m = mean v(pool)
 
-Vectors are kept for the whole run, so that every seed and search piece embeds a text once. Examples
-that are found by words are looked up here once instead of at every prompt; a frame whose examples
-are the same for every question needs nothing.
+Vectors and neighbors are kept for the whole run, so that every seed and search piece looks once.
+Examples that are found by words are looked up here too, once instead of at every prompt; a frame
+whose examples are the same for every question needs nothing.
 
 Source: arXiv 2101.06804 (nearest by vectors); 1702.01417 (without the common mean).
 Cost: one pass over the pool, one over the questions; a product of [questions, pool].
@@ -22,18 +22,25 @@ from savile.lm.base import Base
 from savile.lm.local import Local
 from savile.lm.states import Vectors, mean_states
 from savile.prompts.base import Frame
-from savile.retrieval import BASE
+from savile.retrieval import BASE, Retriever
 from savile.types import Example
 
 QUESTIONS_AT_ONCE = 256
 """Questions compared with the pool at once, so that memory is 1 kB a row of it."""
 
 
+Near = dict[str, tuple[int, ...]]
+"""Rows of the pool by question, nearest first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Neighbors:
-    """What was embedded so far, by what embedded it."""
+    """What was looked up and embedded so far."""
 
-    known: dict[tuple[str, str], dict[str, Vectors]] = field(default_factory=dict)
+    found: dict[tuple[object, ...], Near] = field(default_factory=dict)
+    """By what was looked for and by whose vectors."""
+    embedded: dict[tuple[str, str], dict[str, Vectors]] = field(default_factory=dict)
+    """Vectors of texts by what embedded them."""
 
     def located(self, base: Base, frame: Frame, rows: Sequence[Example]) -> Frame:
         """Return the frame with the neighbors of `rows` looked up.
@@ -49,26 +56,32 @@ class Neighbors:
         retriever = frame.retriever
         if retriever is None:
             return frame
-        questions = list(dict.fromkeys(row.input for row in rows))
-        if not retriever.embedder:
-            words = {question: retriever.by_words(question) for question in questions}
-            return replace(frame, retriever=replace(retriever, near=words))
-        asked = [row.input for row in retriever.pool]
-        pool = self._vectors(base, retriever.embedder, asked)
-        own = self._vectors(base, retriever.embedder, questions)
-        mean = pool.mean(0)
-        pool, own = _unit(pool - mean), _unit(own - mean)
-        near: dict[str, tuple[int, ...]] = {}
-        for start in range(0, len(questions), QUESTIONS_AT_ONCE):
-            part = slice(start, start + QUESTIONS_AT_ONCE)
-            alike = own[part] @ pool.T
-            for question, scores in zip(questions[part], alike, strict=True):
-                near[question] = retriever.nearest(question, scores)
+        whose = (retriever.pool, retriever.k, retriever.embedder, base.name)
+        found = self.found.setdefault(whose, {})
+        questions = dict.fromkeys(row.input for row in rows)
+        new = [question for question in questions if question not in found]
+        if retriever.embedder:
+            self._by_vectors(base, retriever, new, found)
+        else:
+            found.update((question, retriever.by_words(question)) for question in new)
+        near = {question: found[question] for question in questions}
         return replace(frame, retriever=replace(retriever, near=near))
+
+    def _by_vectors(
+        self, base: Base, retriever: Retriever, questions: Sequence[str], found: Near
+    ) -> None:
+        pool = self._vectors(base, retriever.embedder, [row.input for row in retriever.pool])
+        mean = pool.mean(0)
+        pool = _unit(pool - mean)
+        for start in range(0, len(questions), QUESTIONS_AT_ONCE):
+            part = questions[start : start + QUESTIONS_AT_ONCE]
+            own = _unit(self._vectors(base, retriever.embedder, part) - mean)
+            for question, scores in zip(part, own @ pool.T, strict=True):
+                found[question] = retriever.nearest(question, scores.tolist())
 
     def _vectors(self, base: Base, embedder: str, texts: Sequence[str]) -> Vectors:
         by_base = base.name if embedder == BASE else ""
-        kept = self.known.setdefault((by_base, embedder), {})
+        kept = self.embedded.setdefault((by_base, embedder), {})
         new = [text for text in dict.fromkeys(texts) if text not in kept]
         if new:
             kept.update(zip(new, _embedded(base, embedder, new), strict=True))

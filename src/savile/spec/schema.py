@@ -22,6 +22,8 @@ def json_schema() -> dict[str, Any]:
             part = model_of(info).model_json_schema()
             definitions |= part.pop("$defs", {})
             part["title"] = name
+            if axis != "metrics":
+                part["properties"] = {k: _swept(v) for k, v in part["properties"].items()}
             part["description"] = info.summary
             definitions[f"{axis}.{name}"] = part
     properties = schema["properties"]
@@ -30,6 +32,15 @@ def json_schema() -> dict[str, Any]:
     also = properties["also_metrics"]
     also["items"] = {"anyOf": _metric("")["anyOf"][:2]}
     return {"$schema": DIALECT, **schema, "title": "A Savile task"}
+
+
+def _swept(setting: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a setting or of a list of its values, each a technique."""
+    if setting.get("type") not in ("integer", "number", "string", "boolean"):
+        return setting
+    about = {k: v for k, v in setting.items() if k in ("title", "description", "default")}
+    one = {k: v for k, v in setting.items() if k not in about}
+    return {**about, "anyOf": [one, {"type": "array", "minItems": 1, "items": one}]}
 
 
 def _ladder(description: str) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class TeacherSection(Section):
         found, faults = grammar.parse([self.technique], ("teacher", "technique"))
         if faults:
             raise ValueError(faults[0].what)
+        if len(found) > 1:
+            raise ValueError("'technique' of a teacher should be one, without lists of settings")
         if found[0].deltas or found[0].objectives:
             raise ValueError("'technique' of a teacher should be a prompt technique")
         return self
