@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from savile.lm.base import Answer, Asked, Base
-from savile.prompts.base import Frame
+from savile.prompts.base import Frame, folded
 from savile.types import Example, Prediction
 
 ROOM_TO_THINK: Final = 256
@@ -79,7 +79,8 @@ def answer_limit(base: Base, frame: Frame, train: Sequence[Example]) -> int:
 
     Where steps are asked for and no row shows any, there is `ROOM_TO_THINK`.
     """
-    longest = max((base.answer_tokens(frame.target(row)) for row in train), default=64)
+    shown = [*train, *frame.demonstrations]
+    longest = max((base.answer_tokens(frame.target(row)) for row in shown), default=64)
     if frame.reasoning and not any(row.rationale for row in train):
         return max(longest + 8, ROOM_TO_THINK)
     return longest + longest // 4 + 8
@@ -110,7 +111,7 @@ def majority(answers: Sequence[str | None]) -> tuple[int, float]:
 
     Example: majority(["4", None, "5.", "5"]) == (2, 0.5)
     """
-    read = [None if a is None else " ".join(a.casefold().split()).rstrip(" .") for a in answers]
+    read = [None if answer is None else folded(answer) for answer in answers]
     counts = Counter(answer for answer in read if answer is not None)
     if not counts:
         return 0, 0.0

@@ -23,6 +23,7 @@ from savile.ladder.bench import bench_of
 from savile.ladder.folder import RunFolder
 from savile.lm.base import Answer, Asked, Base
 from savile.lm.endpoint.purse import Purse
+from savile.lm.fitting import Fitting
 from savile.predict import answer_limit, closed
 from savile.prompts.base import Frame
 from savile.spec import Candidate, Spec
@@ -99,7 +100,7 @@ def answering(
     )
     bench = bench_of(spec, dataset, base)
     technique = build(candidate, bench.frame)
-    frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"))
+    frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"), Fitting(base))
     limit = answer_limit(base, frame, bench.train)
     yield Answering(base, bench.located(frame, rows), limit, candidate.name)
 

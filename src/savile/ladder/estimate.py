@@ -1,6 +1,6 @@
 """What a run on an endpoint costs at most, before anything is asked; nothing heavy is imported.
 
-    requests = sum over techniques and seeds of (judging dev rows + test rows) x samples
+    requests = sum over techniques and seeds of (judging dev rows + test rows) x samples + fitting
     USD      = sum over requests of the most that each can cost (`lm/endpoint/usage.py`)
 
 The prompts are those of the run. The test stays sealed: its rows count by their bytes.
@@ -97,6 +97,10 @@ def _technique(base: Endpoint, spec: Spec, dataset: Dataset, asking: _Asking) ->
         frame = fold(prompts, frame_of(spec, dataset), dataset.train, seed).longest()
         asked = asked_of(frame, answer_limit(base, frame, dataset.train))
         requests += len(asking.rows) * asked.n
+        fitted = sum(prompt.asks(len(dataset.train)) for prompt in prompts)
+        if fitted:
+            own = sorted(base.most_usd(frame.messages(row), asked) for row in dataset.train)
+            requests, usd = requests + fitted, usd + sum(own[-fitted:])
         usd += sum(base.most_usd(frame.messages(row), asked) for row in asking.rows)
     return requests, usd
 

@@ -17,6 +17,7 @@ from savile.errors import Problem, UsageError
 from savile.ladder.bench import Bench
 from savile.ladder.board import Line
 from savile.ladder.teaching import Teaching
+from savile.lm.fitting import Fitting
 from savile.metrics.base import Metric
 from savile.spec import Spec
 from savile.spec.ladder import reason as lacking
@@ -33,9 +34,9 @@ def teaching_of(spec: Spec, bench: Bench) -> Teaching | None:
     if (reason := lacking(spec.teacher.candidate.needs, gives)) is not None:
         raise UsageError(Problem(what=reason, where="teacher.technique"))
     technique = build(spec.teacher.candidate, bench.frame)
-    frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"))
-    frame = bench.neighbors.located(bench.bases[-1], frame, [*bench.train, *bench.dev])
     base = bench.bases[len(spec.ladder_bases)]
+    frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"), Fitting(base))
+    frame = bench.neighbors.located(base, frame, [*bench.train, *bench.dev])
     return Teaching(base=base, frame=frame, train=bench.train)
 
 

@@ -29,6 +29,7 @@ from savile.ladder.rewards import by_metric
 from savile.ladder.shown import check_shown, shown_record
 from savile.ladder.written import candidate_json, frame_json
 from savile.lm.base import Base
+from savile.lm.fitting import Fitting
 from savile.meter import Meter
 from savile.objectives.base import Objective
 from savile.predict import answer_limit, predict
@@ -130,16 +131,18 @@ def does_not_fit(base: Base, frame: Frame, examples: Sequence[Example]) -> str |
 def _run(bench: Bench, attempt: Attempt) -> Outcome:
     technique = build(attempt.candidate, bench.frame)
     seed = bench.seed_of(attempt.seed_index, "prompt")
-    frame = technique.frame(bench.frame, bench.train, seed)
+    fitting = Fitting(bench.base, lambda: attempt.on_passes(0.0))
+    frame = technique.frame(bench.frame, bench.train, seed, fitting)
     if technique.delta is None:
-        return _prompted(bench, attempt, bench.located(frame, bench.dev))
+        return _prompted(bench, attempt, bench.located(frame, bench.dev), fitting.asked)
     frame = bench.located(frame, [*bench.train, *bench.dev, *_seen(bench, technique.objectives)])
     torch.manual_seed(bench.seed_of(attempt.seed_index, "torch"))
     with technique.delta.attach(bench.lm, bench.seed_of(attempt.seed_index, "delta")) as attached:
         return _tuned(bench, attempt, technique.objectives, frame, attached)
 
 
-def _prompted(bench: Bench, attempt: Attempt, frame: Frame) -> Outcome:
+def _prompted(bench: Bench, attempt: Attempt, frame: Frame, tried: int) -> Outcome:
+    """Judge a prompt on dev; to make it, the base was asked `tried` rows whose labels were read."""
     if (reason := does_not_fit(bench.base, frame, bench.dev)) is not None:
         return _failed("not_run", reason)
     check_shown(frame, bench.train, bench.dev)
@@ -150,7 +153,7 @@ def _prompted(bench: Bench, attempt: Attempt, frame: Frame) -> Outcome:
         "status": "ok",
         "dev_score": _score(bench, frame, predictions) if bench.dev else None,
         "max_new_tokens": limit,
-        "labels_used": len(frame.examples),
+        "labels_used": max(len(frame.examples), tried),
         "shown": shown_record(frame),
         "artifact_bytes": len(shown),
     }

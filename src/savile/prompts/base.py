@@ -118,12 +118,21 @@ class Frame:
 
         With reasoning, what follows the last marker (case-insensitive); else the text itself.
         """
-        if self.reasoning:
-            marks = list(re.finditer(re.escape(self.answer_marker), text, re.IGNORECASE))
-            if not marks:
-                return None
-            text = text[marks[-1].end() :]
-        return text.strip() or None
+        return self.read(text)[1]
+
+    def read(self, text: str) -> tuple[str, str | None]:
+        """Return the steps of a generated text and its answer, as `parse` finds it."""
+        if not self.reasoning:
+            return "", text.strip() or None
+        marks = list(re.finditer(re.escape(self.answer_marker), text, re.IGNORECASE))
+        if not marks:
+            return text.strip(), None
+        return text[: marks[-1].start()].strip(), text[marks[-1].end() :].strip() or None
+
+
+def folded(answer: str) -> str:
+    """Return what is equal for answers that differ in case, spaces or a final period alone."""
+    return " ".join(answer.casefold().split()).rstrip(" .")
 
 
 class Model(Protocol):
@@ -176,6 +185,10 @@ class Prompt(ABC):
     """What no other prompt of the chain may choose too (`examples`)."""
     stochastic: ClassVar[bool] = False
     """Whether the seed changes the prompt."""
+
+    def asks(self, n_train: int) -> int:
+        """Return how many answers of the base fitting takes at most, with `n_train` rows."""
+        return 0
 
     @abstractmethod
     def fit(
