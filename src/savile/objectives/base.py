@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from savile.lm.model import LM
-from savile.lm.tree import Paths, Tree, build
+from savile.lm.tree import Tree
 
 T = TypeVar("T")
 
@@ -197,16 +197,3 @@ def packs(items: Sequence[T], tokens_per_tree: int, size: Callable[[T], int]) ->
         found[-1].append(item)
         used += own
     return found
-
-
-def trees_of_rows(rows: Sequence[Encoded], tokens_per_tree: int) -> list[Batch]:
-    """Pack rows into trees; a tree's share is its part of the answer tokens."""
-    total = sum(len(row.completion) for row in rows)
-    return [
-        Batch(
-            tree=build([Paths(row.prompt, [row.completion]) for row in pack]),
-            examples=len(pack),
-            share=sum(len(row.completion) for row in pack) / total,
-        )
-        for pack in packs(rows, tokens_per_tree, lambda row: len(row[0]) + len(row[1]))
-    ]

@@ -1,5 +1,5 @@
-"""Objectives over rows with a wanted answer: the formula of supervised fine-tuning, for SFT itself
-and for what trains it several times and merges the results."""
+"""Objectives over rows with an answer to learn: the formula of supervised fine-tuning, which serves
+SFT, answers that a teacher wrote, and what is trained several times and merged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from savile.lm.model import LM
-from savile.objectives.base import Batch, Encoded, Objective, TrainingData, trees_of_rows
+from savile.lm.tree import Paths, build
+from savile.objectives.base import Batch, Encoded, Objective, TrainingData, packs
 
 
 def negative_log_likelihood(logprobs_M: Tensor, weights_M: Tensor) -> Tensor:
@@ -26,7 +27,15 @@ class FromRows(Objective):
 
     def trees(self, items: Sequence[Encoded], tokens_per_tree: int) -> list[Batch]:
         """Pack rows; a tree's share is its part of the answer tokens."""
-        return trees_of_rows(items, tokens_per_tree)
+        total = sum(len(row.completion) for row in items)
+        return [
+            Batch(
+                tree=build([Paths(row.prompt, [row.completion]) for row in pack]),
+                examples=len(pack),
+                share=sum(len(row.completion) for row in pack) / total,
+            )
+            for pack in packs(items, tokens_per_tree, lambda row: len(row[0]) + len(row[1]))
+        ]
 
     def loss(self, lm: LM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Return the share-weighted mean over the tree's answer tokens."""

@@ -13,20 +13,17 @@ Cost: one answer of the teacher a row before the first step; then that of SFT.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
-from torch import Tensor
-
 from savile.lm.model import LM
-from savile.objectives.base import Batch, Encoded, Objective, TrainingData, trees_of_rows
+from savile.objectives.base import Encoded, TrainingData
+from savile.objectives.base_rows import FromRows
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class DistillText(Objective):
+class DistillText(FromRows):
     """Learn a teacher's answers."""
 
     needs: ClassVar[tuple[str, ...]] = ("pairs", "teacher", "parameters")
@@ -43,11 +40,3 @@ class DistillText(Objective):
             for row, answer in zip(data.rows, answers, strict=True)
             if answer.strip()
         ]
-
-    def trees(self, items: Sequence[Encoded], tokens_per_tree: int) -> list[Batch]:
-        """Pack rows; a tree's share is its part of the answer tokens."""
-        return trees_of_rows(items, tokens_per_tree)
-
-    def loss(self, lm: LM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """Return the share of the tokens' mean."""
-        return -batch.share * torch.mean(lm.logprobs(batch.tree)), {}

@@ -6,9 +6,9 @@ Source: Wortsman et al. 2022, arXiv 2203.05482, section 2, the uniform soup.
 
 Differs from the paper: the copies divide one budget, and differ in the order of their rows alone,
 not in learning rate or augmentation. What is averaged is the delta's own parameters. For LoRA that
-is the mean of A and the mean of B (PEFT's `linear` with weights 1 / n^2), not the mean of the
-updates B A: the two differ by mean((B_i - mean B) (A_i - mean A)), which a common start keeps small
-and different starts do not.
+is the mean of A and the mean of B (PEFT's `linear` with weights 1 / n^2), which is not the mean of
+the updates B A but less than it by mean((B_i - mean B) (A_i - mean A)). That is nothing while A
+stays at its start, and costs something where it does not (measured: docs/log.md).
 
 Cost: the gradients of SFT; `copies` times its looks at dev, and that many states in memory.
 """
