@@ -11,14 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from savile.api import Run, run
+    from savile.api import Run, load_customized, run
 
-__all__ = ["Run", "__version__", "run"]
+__all__ = ["Run", "__version__", "load_customized", "run"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import `run` and `Run` when they are asked for, so that `import savile` costs nothing."""
-    if name in ("Run", "run"):
+    """Import the API when it is asked for, so that `import savile` costs nothing."""
+    if name in ("Run", "load_customized", "run"):
         return getattr(import_module("savile.api"), name)
     raise AttributeError(f"module 'savile' has no attribute {name!r}")

@@ -3,6 +3,7 @@
 run = savile.run("task.yaml")
 run.board[0]["technique"], run.verdict
 run.best.predict(["where is my parcel?"])
+run.export("handed_over")
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from savile import handover
 from savile import spec as specs
 from savile.errors import Problem, UsageError
+from savile.handover import load_customized
 from savile.ladder import progress
 from savile.ladder.answer import Customized, best_of
 from savile.ladder.folder import RunFolder
 from savile.ladder.interrupt import interruptible
 from savile.ladder.prepare import Choice, prepare
 from savile.ladder.run import execute
+
+__all__ = ["Run", "load_customized", "run"]
 
 
 class Run:
@@ -58,6 +63,19 @@ class Run:
     def technique(self, name: str, seed_index: int = 0) -> Customized:
         """Return one technique of the board, ready to predict."""
         return Customized(self.folder, name, seed_index)
+
+    def export(
+        self,
+        out: Path | str,
+        *,
+        technique: str | None = None,
+        form: str | None = None,
+        seed_index: int = 0,
+    ) -> handover.Export:
+        """Write one technique, the best one by default, as files; see `savile.handover`."""
+        return handover.export(
+            self.folder, Path(out), technique=technique, form=form, seed_index=seed_index
+        )
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}): {self.verdict}"

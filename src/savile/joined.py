@@ -55,14 +55,18 @@ class _Attached(Attached):
     def __init__(self, lm: LM, delta: Joined, seed: int) -> None:
         super().__init__(lm)
         first = delta.start_rate(lm)
-        self.members: list[Attached] = []
+        self._members: list[Attached] = []
         self.factors = [member.start_rate(lm) / first for member in delta.members]
         try:
             for number, member in enumerate(delta.members):
-                self.members.append(member.attach(lm, seed + number))
+                self._members.append(member.attach(lm, seed + number))
         except BaseException:
             self.detach()
             raise
+
+    @property
+    def members(self) -> Sequence[Attached]:
+        return self._members
 
     def parameters(self) -> dict[str, Tensor]:
         return {
@@ -104,5 +108,5 @@ class _Attached(Attached):
         return None  # one adapter folder holds one method
 
     def detach(self) -> None:
-        while self.members:
-            self.members.pop().detach()
+        while self._members:
+            self._members.pop().detach()

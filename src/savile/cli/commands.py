@@ -29,6 +29,9 @@ app = typer.Typer(
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="The task.yaml.")]
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Verbose = Annotated[
+    bool | None, typer.Option("--verbose/--quiet", "-v/-q", help="A line per unit, or no progress.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option(
@@ -66,10 +69,7 @@ def run(
     only: Annotated[list[str] | None, typer.Option(help="Run only this technique.")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="Leave this technique out.")] = None,
     as_json: Json = False,
-    verbose: Annotated[
-        bool | None,
-        typer.Option("--verbose/--quiet", "-v/-q", help="A line per unit, or no progress."),
-    ] = None,
+    verbose: Verbose = None,
 ) -> None:
     """Measure every technique of SPEC; the same command goes on with an unfinished run."""
     from rich.console import Console
@@ -77,7 +77,7 @@ def run(
     from savile.ladder.interrupt import interruptible
 
     with interruptible() as interrupt:
-        loaded = _load(spec, changes)
+        loaded = load_spec(spec, changes)
         from savile.ladder.live import LiveProgress
         from savile.ladder.prepare import Choice, prepare
         from savile.ladder.progress import Step
@@ -132,7 +132,7 @@ def check(spec: SpecFile, changes: Sets = None, as_json: Json = False) -> None:
     from savile import data
     from savile.data import check as checks
 
-    loaded = _load(spec, changes)
+    loaded = load_spec(spec, changes)
     dataset = data.load(loaded)
     notes = _check_base(loaded, dataset)
     health = checks.health(loaded, dataset)
@@ -219,7 +219,32 @@ def predict(
         say("\n".join(answer or "" for answer in answers))
 
 
-def _load(path: Path, changes: list[str] | None) -> Spec:
+@app.command()
+def export(
+    folder: RunDir,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Empty, or to be made.")
+    ],
+    technique: Annotated[str | None, typer.Option(help="Default: the best one.")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(help="peft, merged, savile, prompt, vocabulary; default: the first that can."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which of its seeds, from 0.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write a technique of a finished run as files: an adapter, a model, or a prompt."""
+    from savile.handover import export as hand_over
+
+    made = hand_over(folder, out, technique=technique, form=form, seed_index=seed)
+    if as_json:
+        say_json(made.document())
+    else:
+        say("\n".join(made.lines()))
+
+
+def load_spec(path: Path, changes: list[str] | None) -> Spec:
+    """Read a spec with the changes of `--set`; a data file in its place is told apart."""
     from savile import spec
     from savile.data.source import SUFFIXES
     from savile.errors import Problem

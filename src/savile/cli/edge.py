@@ -11,20 +11,25 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from pathlib import Path
 
 import typer
 
 from savile.cli.commands import app
 from savile.cli.output import complain, flush, quietly, say_json
+from savile.cli.preferences import preferences
 from savile.errors import SHOWN, InterruptedRun, NothingWorkedError, SavileError, UsageError
 
 WRONG_COMMAND_LINE: type[Exception] = typer.BadParameter.__bases__[0]
 """Click's `UsageError`, wherever this version of typer keeps it."""
 SHORT = {"--seed": "seed", "--device": "compute.device"}
-"""Flags that are short for `--set`."""
+"""Flags that are short for `--set`, in the commands that have it."""
 TALKATIVE = ("torchao", "torch.utils._pytree")
 """Loggers that warn, when transformers imports torchao, of kernels for other machines."""
+
+
+app.command()(preferences)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,16 +56,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def spelled_out(given: Sequence[str]) -> Iterator[str]:
     """Yield the command line without `--debug`, and with `--seed 1` as `--set seed=1`."""
-    words = iter(given)
+    words, short = iter(given), SHORT if _changes_the_spec(given) else {}
     for word in words:
         flag, equals, value = word.partition("=")
-        if flag in SHORT:
+        if flag in short:
             yield "--set"
-            yield f"{SHORT[flag]}={value if equals else next(words, '')}"
+            yield f"{short[flag]}={value if equals else next(words, '')}"
         elif word == "--":
             yield from (word, *words)
         elif word != "--debug":
             yield word
+
+
+def _changes_the_spec(given: Sequence[str]) -> bool:
+    """Return whether the command of a command line takes `--set`."""
+    name = next((word for word in given if not word.startswith("-")), "")
+    called = [c.callback for c in app.registered_commands if c.callback is not None]
+    return any(f.__name__ == name and "changes" in signature(f).parameters for f in called)
 
 
 def _fail(error: SavileError, given: Sequence[str]) -> int:

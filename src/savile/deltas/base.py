@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -32,12 +33,22 @@ class Peft(NamedTuple):
     tensors: dict[str, Tensor]
     """`adapter_model.safetensors`."""
 
+    def blob(self) -> bytes:
+        """Return the bytes of `adapter_model.safetensors`."""
+        tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
+        return safetensors.torch.save(tensors, metadata={"format": "pt"})
+
 
 class Attached(ABC):
     """A delta on a model: a context manager that leaves the base bit-identical behind."""
 
     def __init__(self, lm: LM) -> None:
         self.lm = lm
+
+    @property
+    def members(self) -> Sequence[Attached]:
+        """The deltas it consists of: itself, unless several train together."""
+        return (self,)
 
     @abstractmethod
     def parameters(self) -> dict[str, Tensor]:

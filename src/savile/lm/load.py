@@ -59,7 +59,7 @@ def load(
     where = _device(device)
     weights = _dtype(dtype, where, path)
     with quiet():
-        tokenizer = _tokenizer(path)
+        tokenizer = tokenizer_of(path)
         if base not in EMBEDDED:
             template_limits.check(tokenizer, path)
         model = _weights(path, weights)
@@ -111,7 +111,12 @@ def _dtype(dtype: str, device: torch.device, path: Path) -> torch.dtype:
     return torch.bfloat16 if size > BIG else torch.float32
 
 
-def _tokenizer(path: Path) -> Any:
+def tokenizer_of(path: Path) -> Any:
+    """Load the tokenizer of a folder.
+
+    Raises:
+        EnvironmentProblem: there is none, or it is not a fast one.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=False, local_files_only=True

@@ -14,15 +14,22 @@ from transformers import (
 )
 
 from savile.deltas.base import Delta
+from savile.deltas.bottleneck import Bottleneck
+from savile.deltas.lora import LoRA
 from savile.deltas.p_tuning import PTuning
 from savile.deltas.prompt_tuning import PromptTuning
-from savile.errors import EnvironmentProblem, UsageError
-from savile.export.soft_prompt import export
+from savile.errors import EnvironmentProblem
+from savile.export.base import Customization
+from savile.export.vocabulary import Vocabulary, Written
+from savile.export.vocabulary import write as write_into
+from savile.joined import Joined
 from savile.lm.generate import greedy
 from savile.lm.load import load
 from savile.lm.model import LM
 from savile.lm.tree import Paths, build
-from savile.types import Message
+from savile.prompts.base import Frame
+from savile.spec import Candidate
+from savile.types import Example, Message
 from tests import tiny
 from tests.contracts.tree_gate import shake
 
@@ -46,6 +53,11 @@ CHATS = [
 @pytest.fixture(params=[*tiny.FAMILIES, "bloom"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+def export(lm: LM, folder: Path) -> Written:
+    folder.mkdir()
+    return write_into(lm, folder)
 
 
 @torch.no_grad()
@@ -163,17 +175,30 @@ def test_the_base_stays_as_it_is(tmp_path: Path) -> None:
     assert (lm.tokenizer.chat_template, len(lm.tokenizer)) == (template, size)
 
 
-def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
-    lm = tiny.lm("llama")
-    with pytest.raises(UsageError, match="no soft prompt"):
-        export(lm, tmp_path / "model")
-    with DELTAS["prompt_tuning"].attach(lm, 0):
-        tmp_path.joinpath("model").mkdir()
-        with pytest.raises(UsageError, match="exists"):
-            export(lm, tmp_path / "model")
-        lm.quantization = "int8"
-        with pytest.raises(UsageError, match="quantized"):
-            export(lm, tmp_path / "other")
+def test_what_cannot_be_exported_is_said() -> None:
+    lm, form = tiny.lm("llama"), Vocabulary()
+    example = Example(id="1", input="a", output="b")
+
+    def refusal(delta: Delta) -> str | None:
+        with delta.attach(lm, 0) as attached:
+            made = Customization(
+                candidate=Candidate(name="x"),
+                frame=Frame(),
+                max_new_tokens=4,
+                example=example,
+                lm=lm,
+                attached=attached,
+            )
+            return form.refusal(made)
+
+    beside = Joined(members=(DELTAS["prompt_tuning"], LoRA(r=2)))
+    assert refusal(DELTAS["p_tuning"]) is None
+    assert refusal(beside) is None
+    assert "no soft prompt" in str(refusal(LoRA(r=2)))
+    more = Joined(members=(DELTAS["prompt_tuning"], Bottleneck()))
+    assert "more than a change" in str(refusal(more))
+    lm.quantization = "int8"
+    assert "quantized to int8" in str(refusal(DELTAS["p_tuning"]))
 
 
 def test_a_tokenizer_that_reads_a_chat_differently_is_refused(tmp_path: Path) -> None:
@@ -192,4 +217,4 @@ def test_a_tokenizer_that_reads_a_chat_differently_is_refused(tmp_path: Path) ->
         pytest.raises(EnvironmentProblem, match="differently"),
     ):
         export(lm, tmp_path / "model")
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "model").iterdir()) == []

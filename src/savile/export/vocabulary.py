@@ -20,15 +20,27 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
-from savile import store
-from savile.errors import EnvironmentProblem, Problem, UsageError
-from savile.lm.load import quiet
+from savile.deltas.base import SoftPrompt
+from savile.errors import EnvironmentProblem, Problem
+from savile.export.base import (
+    Customization,
+    Form,
+    Opened,
+    Where,
+    loaded,
+    of_plain_weights,
+    rebuilt,
+    write_model,
+)
 from savile.lm.model import LM, Root
 from savile.lm.template import Template
 from savile.types import Message
@@ -45,7 +57,7 @@ PROBES: Final = (
 """Chats whose ids must be the same with and without the new tokens before them."""
 
 
-class Exported(NamedTuple):
+class Written(NamedTuple):
     """What was written beside what the base has."""
 
     tokens: tuple[str, ...]
@@ -55,37 +67,64 @@ class Exported(NamedTuple):
     """Whether the base's head was tied to its embedding; the folder then holds V * D more."""
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary(Form):
+    """A soft prompt as new tokens of an ordinary model."""
+
+    rank: ClassVar[int] = 5
+    on_base: ClassVar[bool] = False
+    library: ClassVar[str] = "transformers"
+
+    def refusal(self, made: Customization) -> str | None:
+        """Return None for a soft prompt, alone or beside changes of plainly stored weights."""
+        if (reason := of_plain_weights(made)) is not None:
+            return reason
+        assert made.attached is not None
+        members = made.attached.members
+        if not any(isinstance(one, SoftPrompt) for one in members):
+            return "it has no soft prompt"
+        if not all(isinstance(one, SoftPrompt) or one.merge() for one in members):
+            return "beside its soft prompt it is more than a change of the base's weights"
+        return None
+
+    def write(self, made: Customization, folder: Path) -> None:
+        """Write the model with its new tokens."""
+        assert made.lm is not None
+        write(made.lm, folder)
+
+    @contextmanager
+    def opened(self, folder: Path, made: Customization, where: Where) -> Iterator[Opened]:
+        """Load the folder as any other base."""
+        yield loaded(folder, where)
+
+    def to_load(self, base: str) -> str:
+        """Return the lines for transformers."""
+        return (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            'model = AutoModelForCausalLM.from_pretrained(".")\n'
+            'tokenizer = AutoTokenizer.from_pretrained(".")'
+        )
+
+
 @torch.no_grad()
-def export(lm: LM, folder: Path) -> Exported:
+def write(lm: LM, folder: Path) -> Written:
     """Write the base with its soft prompt as a plain transformers folder.
 
     Args:
-        lm: a base with a soft prompt attached; its weights are written as they are, so another
-            delta on it is merged first.
-        folder: must not exist yet.
+        lm: a base with a soft prompt attached; its weights are written as they are.
+        folder: exists.
 
     Raises:
-        UsageError: nothing is attached, the base is quantized, or the folder exists.
         EnvironmentProblem: the tokenizer would read chats differently behind the new tokens.
     """
-    if lm.root is None:
-        raise UsageError(Problem(what="no soft prompt is attached", where=lm.name))
-    if lm.quantization is not None:
-        fix = "Load the base unquantized, attach the soft prompt to it, and export that."
-        raise UsageError(
-            Problem(what="a quantized base is not an ordinary model", where=lm.name, fix=fix)
-        )
-    if folder.exists():
-        raise UsageError(
-            Problem(what="the folder exists", where=str(folder), fix="Name a new folder.")
-        )
-    tokenizer, tokens, ids = _with_tokens(lm, lm.root.tokens)
-    model, untied = _with_rows(lm, lm.root, ids)
+    root = lm.root
+    assert root is not None
+    tokenizer, tokens, ids = _with_tokens(lm, root.tokens)
+    model, untied = _with_rows(lm, root, ids)
     model.generation_config.suppress_tokens = list(ids)
-    with store.new_dir(folder) as place, quiet():
-        model.save_pretrained(place)
-        tokenizer.save_pretrained(place)
-    return Exported(tokens, ids, untied)
+    write_model(model, tokenizer, folder)
+    return Written(tokens, ids, untied)
 
 
 def _with_tokens(lm: LM, n: int) -> tuple[Any, tuple[str, ...], tuple[int, ...]]:
@@ -129,11 +168,7 @@ def _with_rows(lm: LM, root: Root, ids: tuple[int, ...]) -> tuple[Any, bool]:
     config = copy.deepcopy(lm.model.config)
     for level in (config, config.get_text_config()):
         level.vocab_size, level.tie_word_embeddings = rows, False
-    with torch.device("meta"):
-        model = type(lm.model)(config)
-    model.load_state_dict(state, assign=True)
-    model.generation_config = copy.deepcopy(lm.model.generation_config)
-    return model, head.weight is embedding.weight
+    return rebuilt(lm, config, state), head.weight is embedding.weight
 
 
 def _name(lm: LM, module: nn.Module) -> str:

@@ -1,0 +1,81 @@
+"""README.md of an exported folder: what it is, how to load it, how good it is and on what base."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from savile import __version__
+from savile.export.base import Form
+from savile.handover.facts import Checked, Facts
+from savile.lm.resolve import EMBEDDED
+
+IN_PACKAGE: Final = (
+    "from importlib.resources import files\n\n"
+    'BASE = str(files("savile") / "embedded" / "{}")  # {!r}\n'
+)
+
+
+def card(facts: Facts, form: Form) -> str:
+    """Return the model card, Markdown."""
+    measured, base = facts.measured, facts.base
+    seeds = f"mean of {measured.seeds} seeds" if measured.seeds > 1 else "one seed"
+    score = f"**{measured.score:.3f}**, 95 % interval {measured.low:.3f} to {measured.high:.3f}"
+    kept = f" (weights in {base.dtype}{_stored(base.quantization)})" if base.dtype else ""
+    return f"""---
+library_name: {form.library}
+---
+
+# {facts.candidate.name}
+
+Customized for the task `{measured.task}` and measured with Savile {__version__}.
+
+| | |
+|---|---|
+| {measured.metric} | {score} ({measured.n} test rows, {seeds}) |
+| this seed | number {measured.seed_index}: {measured.score_of_seed:.3f} |
+| base | `{base.name}`{kept}, sha256 `{base.sha256}` |
+| checked | {told(facts.checked)} |
+
+## Load
+
+```python
+{_lines(facts, form)}
+```
+
+## Prompt
+
+The scores hold for the prompt in `prompt.yaml`. This writes the messages and reads the answers:
+
+```python
+import savile
+
+model = savile.load_customized(".")
+model.messages("a question")  # for tokenizer.apply_chat_template, or any chat API
+model.predict(["a question"])
+```
+"""
+
+
+def _lines(facts: Facts, form: Form) -> str:
+    name = facts.base.spec
+    if not form.on_base:
+        return form.to_load("")
+    if name in EMBEDDED:
+        return IN_PACKAGE.format(EMBEDDED[name], name) + form.to_load("BASE")
+    return form.to_load(json.dumps(name))
+
+
+def _stored(quantization: str | None) -> str:
+    return f", quantized to {quantization}" if quantization else ""
+
+
+def told(checked: Checked) -> str:
+    """Return in words what reading an export back found."""
+    if checked.difference is None:
+        return f"read back: the same messages for {checked.rows} {checked.of}"
+    limit = f"differ by at most {checked.difference:.1e}"
+    text = f"read back: logits of {checked.rows} {checked.of} {limit}"
+    if checked.same_answers is None:
+        return text
+    return f"{text}; {checked.same_answers} of {checked.rows} answers are those of the run"
