@@ -196,11 +196,12 @@ def _tuned(
     weights = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in attached.state().items()}
     )
+    exported = attached.to_peft()  # without what only training needs, as a prompt encoder
     result |= {
         "max_new_tokens": job.max_new_tokens,
         "labels_used": _labels(bench, objectives),
         "shown": shown_record(frame),
-        "artifact_bytes": len(weights),
+        "artifact_bytes": len(weights if exported is None else exported.blob()),
         "trainable_parameters": sum(p.numel() for p in attached.parameters().values()),
     }
     predictions = _dev_answers(
