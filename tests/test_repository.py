@@ -16,6 +16,8 @@ MAX_BYTES = 2_000_000
 MAX_MODULE_LINES = 320
 MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 8
+MAX_OPTIONS = 13
+"""A command's options are the parameters of its function, and nothing else calls it."""
 TEXT_SUFFIXES = frozenset(
     {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ".jsonl", ".sh", ""}
 )
@@ -73,7 +75,8 @@ def test_module_fits_in_a_head(path: Path) -> None:
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             assert lines <= MAX_FUNCTION_LINES, f"{node.name}: {lines} lines"
             count = len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs)
-            assert count <= MAX_PARAMETERS, f"{node.name}: {count} parameters"
+            most = MAX_OPTIONS if path.parent.name == "cli" else MAX_PARAMETERS
+            assert count <= most, f"{node.name}: {count} parameters"
 
 
 @pytest.mark.parametrize("name", ["constraints.txt", "bench/requirements.txt"])
