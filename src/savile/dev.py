@@ -34,6 +34,12 @@ class Dev:
         self.data = training_data(job, job.dev, job.dev_preferences, reference)
         self.items = job.objective.items(job.lm, self.data)
 
+    def loss(self) -> float | None:
+        """Return the loss of the model as it is now; None where no row shows its whole target."""
+        if not self.items:
+            return None
+        return self._job.objective.judge(self._job.lm, self.data, self.items)[1]
+
     def look(self) -> Look:
         """Score the model as it is now."""
         job, lm = self._job, self._job.lm

@@ -20,6 +20,7 @@ from savile.ladder.baselines import Baseline
 from savile.ladder.costs import Prices
 from savile.ladder.folder import Unit
 from savile.ladder.improving import still_improving
+from savile.ladder.learning import loss_fell, not_converged
 from savile.ladder.plan import Cell
 from savile.metrics.base import Array, Metric, matches
 from savile.types import BoardRow, Example, Kind, Prediction
@@ -62,6 +63,8 @@ class Line:
     measured: stats.Measured | None = None
     improving: bool = False
     """Whether it was still getting better when its budget ended."""
+    fell: bool = True
+    """Whether training lowered its dev loss, as far as that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         stochastic=story.cell.stochastic,
     )
     how = still_improving(story.trials, scale.metric.top)
+    trials = [trial.result for trial in story.trials]
     results = [[unit.result for unit in units] for units in (story.trials, story.measured)]
     against_start = comparison.of_units(*results)
     notes = [
@@ -116,6 +120,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         *asking.notes(results[1]),
         scale.note,
         story.cell.note,
+        not_converged(story.searched, trials, scale.metric.top),
         how and f"still improving when its budget ended: {how}; give it more {scale.budget}",
     ]
     row = BoardRow(
@@ -132,7 +137,8 @@ def line_of(story: Story, scale: Scale) -> Line:
         **_learned(story, scale),
         **_costs(story, scale),
     )
-    return Line(row=row, measured=measured, improving=how is not None)
+    improving, fell = how is not None, loss_fell(trials)
+    return Line(row=row, measured=measured, improving=improving, fell=fell)
 
 
 def line_of_baseline(baseline: Baseline, n_train: int, scale: Scale) -> Line:

@@ -3,8 +3,8 @@
 Every tuned technique has the same share of example presentations per seed, its search included:
 
     share = clamp(20 x n_train, 6,000, 16,000), rounded down to whole batches
-    search: learning rates delta.learning_rate x {1, 4, 1/4, ...}, each with 12 % of the share;
-            one more step of x4 beyond an edge of the grid that wins
+    search: `budget.search` learning rates from the technique's own (`search.py`), each with 12 %
+            of the share, and one more where the best of them is at an edge
     final:  what is left, from scratch, with the best learning rate on dev
 
 Source: Hyperband's lesson that short runs rank learning rates (Li et al. 2018, arXiv 1603.06560);
@@ -14,7 +14,6 @@ The plan is written into the run folder before anything trains, so that a resume
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -28,8 +27,6 @@ PIECE: Final = 0.12
 """Part of the share one learning rate gets in the search."""
 SEARCH_LIMIT: Final = 0.48
 """Part of the share the whole search may take, the step beyond the edge included."""
-FACTOR: Final = 4.0
-"""Distance of neighboring learning rates."""
 DEFAULT_EVALUATIONS: Final = 4
 """The final run keeps the best weights of this many looks at dev."""
 SEARCH_EVALUATIONS: Final = 1
@@ -52,10 +49,17 @@ class Cell:
     """Example presentations per seed, search included."""
     piece: int = 0
     """Presentations of one learning rate in the search, 0 without a search."""
-    learning_rates: tuple[float, ...] = ()
-    """The grid in the order it is tried; the first is the delta's default."""
+    learning_rate: float = 0.0
+    """Where the search starts; the rate of the final run where there is no search."""
+    tries: int = 0
+    """Learning rates the search tries when it need not go beyond an edge."""
     note: str | None = None
     """What to know about its score: a search that the share cut short."""
+
+    @property
+    def most_tries(self) -> int:
+        """Learning rates the search tries at most."""
+        return most_tries(self.tries)
 
     def final_examples(self, n_tried: int) -> int:
         """Return the presentations left for the final run after `n_tried` search pieces."""
@@ -77,42 +81,33 @@ def piece_examples(share: int, n_tried: int) -> int:
     """Return the presentations of one search piece; 0 when the share is too small to search."""
     if n_tried < 2:
         return 0
-    part = min(PIECE, SEARCH_LIMIT / (n_tried + 1))
+    part = min(PIECE, SEARCH_LIMIT / most_tries(n_tried))
     return int(part * share) // BATCH_SIZE * BATCH_SIZE
 
 
-def grid(middle: float, n: int) -> tuple[float, ...]:
-    """Return `n` learning rates around `middle`: x1, x4, x1/4, x16, x1/16, ..."""
-    steps = [(i + 1) // 2 * (1 if i % 2 else -1) for i in range(max(n, 1))]
-    return tuple(_rounded(middle * FACTOR**step) for step in steps)
+def most_tries(n_tried: int) -> int:
+    """Return how many learning rates a search of `n_tried` tries when its best is at an edge; two
+    rates have nothing but edges."""
+    return n_tried + 1 if n_tried > 2 else n_tried
 
 
-def beyond_edge(tried: Sequence[float], best: float) -> float | None:
-    """Return one more learning rate when the best of at least three is an edge of the grid."""
-    if len(tried) < 3:
-        return None
-    if best == max(tried):
-        return _rounded(best * FACTOR)
-    return _rounded(best / FACTOR) if best == min(tried) else None
+def tuned_cell(name: str, seeds: int, share: int, rate: float, tries: int) -> Cell:
+    """Return the cell of a tuned technique whose search starts at `rate`; one try is no search.
 
-
-def tuned_cell(name: str, seeds: int, share: int, rates: Sequence[float]) -> Cell:
-    """Return the cell of a tuned technique; a single rate means no search.
-
-    A share too small for a batch of every rate tries fewer, from the middle of the grid.
+    A share too small for a batch of every try has fewer.
     """
-    n_tried = next((n for n in range(len(rates), 1, -1) if piece_examples(share, n)), 1)
-    piece = piece_examples(share, n_tried)
-    note = f"{share} presentations are too few to try {len(rates)} learning rates: {n_tried} tried"
+    n_tried = next((n for n in range(tries, 1, -1) if piece_examples(share, n)), 1)
+    note = f"{share} presentations are too few to try {tries} learning rates: {n_tried} tried"
     return Cell(
         technique=name,
         kind="tuned",
         seeds=seeds,
         stochastic=True,
         share=share,
-        piece=piece,
-        learning_rates=tuple(rates[:n_tried]),
-        note=note if n_tried < len(rates) else None,
+        piece=piece_examples(share, n_tried),
+        learning_rate=rate,
+        tries=n_tried,
+        note=note if n_tried < tries else None,
     )
 
 
@@ -123,12 +118,4 @@ def to_json(cells: Sequence[Cell]) -> dict[str, Any]:
 
 def from_json(document: Mapping[str, Any]) -> tuple[Cell, ...]:
     """Return the plan of a plan.json."""
-    return tuple(
-        Cell(**{**cell, "learning_rates": tuple(cell["learning_rates"])})
-        for cell in document["cells"]
-    )
-
-
-def _rounded(rate: float) -> float:
-    """Round to three digits, so that the board shows 0.0025 and not 0.00250000001."""
-    return round(rate, 2 - math.floor(math.log10(abs(rate)))) if rate else rate
+    return tuple(Cell(**cell) for cell in document["cells"])

@@ -22,6 +22,7 @@ from savile.ladder.clock import Clock
 from savile.ladder.costs import costs_of, prices_of
 from savile.ladder.folder import Unit, unit_id
 from savile.ladder.judging import Verdicts, judge, panel_of
+from savile.ladder.learning import ranking_of, starts_of
 from savile.ladder.measure import measure
 from savile.ladder.plan import Cell, from_json, to_json
 from savile.ladder.prepare import Choice, Prepared, prepare
@@ -91,7 +92,8 @@ class _Run:
         self.cells = self._plan()
         space.check(self.folder, self.cells, prepared.candidates, self.bench, self._n_test)
         self.panel = panel_of(prepared, self.bench)
-        self.work.total = sum(self._passes(cell) for cell in self.cells) or 1.0
+        self.ranking = ranking_of(self.bench)
+        self.work.total = sum(self._passes(cell, cell.tries) for cell in self.cells) or 1.0
         self.work.total += (
             0.0 if self.panel is None else self.panel.passes(self._n_test, self.cells)
         )
@@ -122,11 +124,10 @@ class _Run:
     def _n_test(self) -> int:
         return len(self.prepared.dataset.test)
 
-    def _passes(self, cell: Cell) -> float:
+    def _passes(self, cell: Cell, n_tried: int) -> float:
         predicted = cell.seeds * (len(self.bench.dev) + self._n_test)
-        tried = len(cell.learning_rates) if cell.piece else 0
-        searched = tried * cell.piece if cell.seeds else 0
-        trained = searched + cell.seeds * cell.final_examples(tried)
+        searched = n_tried * cell.piece if cell.seeds else 0
+        trained = searched + cell.seeds * cell.final_examples(n_tried)
         return predicted + trained * PASSES_TRAINED_ROW
 
     # ── training ─────────────────────────────────────────────────────────────────────────────
@@ -138,11 +139,10 @@ class _Run:
         found = Found(learning_rate=None)
         if cell.kind == "tuned":
             found = search(
-                cell,
-                lambda piece, rate: self._piece(candidate, cell, piece, rate),
-                n_dev=len(self.bench.dev),
-                top=self.bench.metric.top,
+                cell, lambda n, rate: self._piece(candidate, cell, n, rate), self.ranking
             )
+            n_tried = len(found.results)
+            self.work.total += self._passes(cell, n_tried) - self._passes(cell, cell.tries)
             story = replace(story, searched=found.results)
             if found.learning_rate is None:
                 return story
@@ -241,6 +241,11 @@ class _Run:
             seed=spec.seed,
             costs=costs,
             improving=[line.row.technique for line in lines if line.improving],
+            starts=starts_of(
+                [line.row for line in lines],
+                [line.row.technique for line in lines if not line.fell],
+                self.candidates.values(),
+            ),
         )
         asked = [*(story.results for story in stories), said.results]
         return {

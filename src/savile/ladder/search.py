@@ -1,14 +1,28 @@
-"""The learning-rate search of one technique: short runs on a grid, then a step beyond its edge.
+"""The learning-rate search of one technique: short runs, each placed by what the others came to.
+
+    learned   = dev loss at the end <= dev loss before the first step - 0.02
+    nothing learned yet:   x1/64 below a rate that diverged or made the loss worse, x16 above one
+                           that changed nothing, the geometric middle between the two
+    something learned:     x4 and x1/4 around the best rate; away from the start without a look back
+    on from a new best:    x4; x16 while its dev score is what a constant answer gets, within noise
+    tries left over:       x2 and x1/2, then x1.4 and x1/1.4, around the best rate
+
+The best rate is one that learned, if any did:
 
     s* = the highest dev score,  se = sqrt(s* (1 - s*) / n_dev)
     l* = the lowest dev loss among the rates whose dev score is at least s* - se
-    best = the first of these, in the order of the grid, whose dev loss is at most l* + 0.02
+    best = the first of these, in the order they were tried, whose dev loss is at most l* + 0.02
 
-A run that diverged is never chosen; rates without a dev loss (dev rows whose steps are missing) are
-ranked by score alone; the sealed test has no part in it. After a short run scores on
-few dev rows scatter, and many are 0, where the loss on dev still tells rates apart.
+where scores within the noise of a constant answer count the same. A run that diverged is never
+chosen; rates without a dev loss (dev rows whose steps are missing) are ranked by score alone; the
+sealed test has no part in it. After a short run scores on few dev rows scatter, and many are 0,
+where the loss on dev still tells rates apart. A good start is tried with x4 and x1/4 and that is
+all; starts a hundred times too high or too low are left behind (`bench/bad_start.py`).
+
 Source: the one-standard-error rule (Breiman, Friedman, Olshen, Stone 1984, section 3.4.3), with the
-loss in the place of the simplest model. Cost: see `plan.py`; it is inside the technique's share.
+loss in the place of the simplest model; stepping out until the best is bracketed (Press, Teukolsky,
+Vetterling, Flannery 2007, section 10.1), here on the logarithm of the rate. The factors are ours
+(docs/log.md). Cost: see `plan.py`; it is inside the technique's share.
 """
 
 from __future__ import annotations
@@ -18,15 +32,61 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from savile.ladder.plan import Cell, beyond_edge
+from savile.ladder.plan import Cell
 
-Piece = Callable[[int, float], Mapping[str, Any]]
+Result = Mapping[str, Any]
+Piece = Callable[[int, float], Result]
 """Runs (or reads) search piece number i with a learning rate; returns its result."""
-
 
 AS_GOOD: Final = 0.02
 """Nats a token that tell nothing apart: a rate four times the default that looked better by 0.001
 after a short run did not train with two of five seeds (docs/log.md)."""
+STEP: Final = 4.0
+"""Distance of neighboring learning rates."""
+STRIDE: Final = 16.0
+"""A step from a rate that has yet to learn: what lies between is within a step of either end."""
+LEAP: Final = 64.0
+"""A step down from a rate that is too high to learn at all."""
+REFINED: Final = (2.0, math.sqrt(2.0))
+"""Distances for tries that are left when the best is bracketed."""
+SAME: Final = 1.01
+"""Rates are rounded to three digits: a distance this much wider is the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """What tells one learning rate's piece from another's."""
+
+    n_dev: int
+    """Dev rows, which say how much a score scatters."""
+    top: float = 1.0
+    """The metric's highest score."""
+    constant: float = 0.0
+    """Dev score of the most frequent answer."""
+
+    @property
+    def floor(self) -> float:
+        """The highest dev score that a constant answer may get by chance."""
+        return self.constant + 2 * self.noise(self.constant)
+
+    def noise(self, score: float) -> float:
+        """Return the standard error of a score on the dev rows, as of a share of right answers."""
+        share = min(max(score / self.top, 0.0), 1.0)
+        return self.top * math.sqrt(share * (1 - share) / max(self.n_dev, 1))
+
+    def best(self, results: Sequence[Result]) -> Result | None:
+        """Return the piece whose rate is to train with, None when every piece failed."""
+        good = [r for r in results if r["status"] == "ok" and r["dev_score"] is not None]
+        good = [r for r in good if learned(r)] or good
+        if not good:
+            return None
+        highest = max(map(self._score, good))
+        tied = [r for r in good if self._score(r) >= highest - self.noise(highest)]
+        lowest = min(map(_loss, tied))
+        return next(r for r in tied if _loss(r) <= lowest + AS_GOOD)
+
+    def _score(self, result: Result) -> float:
+        return max(float(result["dev_score"]), self.floor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +95,7 @@ class Found:
 
     learning_rate: float | None
     """The rate for the final run; None when every piece failed."""
-    results: tuple[Mapping[str, Any], ...] = ()
+    results: tuple[Result, ...] = ()
     """The pieces' results, in the order they ran."""
 
     @property
@@ -46,40 +106,80 @@ class Found:
         return {**rate, "learning_rates_tried": tried} if tried else rate
 
 
-def search(cell: Cell, attempt: Piece, n_dev: int, top: float = 1.0) -> Found:
-    """Try the grid of `cell`, then one step beyond an edge that wins.
-
-    Args:
-        cell: the technique's plan.
-        attempt: runs one piece.
-        n_dev: dev rows, which say how much a score scatters.
-        top: the metric's highest score.
-    """
+def search(cell: Cell, attempt: Piece, ranking: Ranking) -> Found:
+    """Try learning rates as long as the plan of `cell` allows and the next one may be better."""
     if not cell.piece:
-        return Found(learning_rate=cell.learning_rates[0])
-    results: list[Mapping[str, Any]] = []
-    for rate in cell.learning_rates:
+        return Found(learning_rate=cell.learning_rate)
+    results: list[Result] = []
+    while (rate := next_rate(cell, results, ranking)) is not None:
         results.append(attempt(len(results), rate))
-    best = best_rate(results, n_dev, top)
-    if best is not None and (extra := beyond_edge(cell.learning_rates, best)) is not None:
-        results.append(attempt(len(results), extra))
-        best = best_rate(results, n_dev, top)
-    return Found(learning_rate=best, results=tuple(results))
+    best = ranking.best(results)
+    chosen = None if best is None else float(best["learning_rate"])
+    return Found(learning_rate=chosen, results=tuple(results))
 
 
-def best_rate(results: Sequence[Mapping[str, Any]], n_dev: int, top: float = 1.0) -> float | None:
-    """Return the learning rate to train with, None when every piece failed."""
-    good = [r for r in results if r["status"] == "ok" and r["dev_score"] is not None]
-    if not good:
+def next_rate(cell: Cell, results: Sequence[Result], ranking: Ranking) -> float | None:
+    """Return the learning rate to try after `results`, None when the search is over."""
+    if not results:
+        return _rounded(cell.learning_rate)
+    if len(results) >= cell.most_tries or results[-1]["status"] not in ("ok", "diverged"):
+        return None  # what failed for another reason fails with every rate
+    best = ranking.best(results)
+    if best is None or not learned(best):
+        return _rounded(_away(results))
+    at = float(best["learning_rate"])
+    if (rate := _bracketing(at, results, far=best["dev_score"] <= ranking.floor)) is not None:
+        return rate
+    if len(results) >= cell.tries:
         return None
-    highest = max(r["dev_score"] for r in good)
-    share = min(max(highest / top, 0.0), 1.0)
-    enough = highest - top * math.sqrt(share * (1 - share) / max(n_dev, 1))
-    tied = [r for r in good if r["dev_score"] >= enough]
-    lowest = min(map(_loss, tied))
-    best = next(r for r in tied if _loss(r) <= lowest + AS_GOOD)
-    return float(best["learning_rate"])
+    return next((r for factor in REFINED for r in _open_sides(at, results, factor)), None)
 
 
-def _loss(result: Mapping[str, Any]) -> float:
+def learned(result: Result) -> bool:
+    """Return whether a piece's dev loss fell; a piece without a loss to compare is believed."""
+    return result["status"] == "ok" and _rise(result) <= -AS_GOOD
+
+
+def _away(results: Sequence[Result]) -> float:
+    """Return a rate away from those with which nothing was learned."""
+    high = [r for r in results if r["status"] != "ok" or _rise(r) > AS_GOOD]
+    lowest = min((float(r["learning_rate"]) for r in high), default=math.inf)
+    highest = max((float(r["learning_rate"]) for r in results if r not in high), default=0.0)
+    if not highest:
+        return lowest / LEAP
+    return highest * STRIDE if math.isinf(lowest) else math.sqrt(highest * lowest)
+
+
+def _rise(result: Result) -> float:
+    """Return by how much the dev loss rose from before the first step; minus infinity where no
+    loss is comparable."""
+    start, end = result.get("start_loss"), result["dev_loss"]
+    return -math.inf if start is None or end is None else float(end) - float(start)
+
+
+def _bracketing(at: float, results: Sequence[Result], *, far: bool) -> float | None:
+    """Return the next rate until the best one, `at`, has a neighbor on both sides."""
+    rates = [float(r["learning_rate"]) for r in results]
+    downward = at < rates[0]
+    beyond = not any(r < at if downward else r > at for r in rates)
+    if at != rates[0] and beyond and far:
+        return _rounded(at / STRIDE if downward else at * STRIDE)
+    sides = _open_sides(at, results, STEP)
+    return next(reversed(sides) if downward else iter(sides), None)
+
+
+def _open_sides(at: float, results: Sequence[Result], factor: float) -> list[float]:
+    """Return the rates a factor above and below `at` that nothing as near was tried beside."""
+    rates = [float(r["learning_rate"]) for r in results]
+    above = any(at < rate <= at * factor * SAME for rate in rates)
+    below = any(at / factor / SAME <= rate < at for rate in rates)
+    return [_rounded(at * factor)] * (not above) + [_rounded(at / factor)] * (not below)
+
+
+def _loss(result: Result) -> float:
     return math.inf if result["dev_loss"] is None else float(result["dev_loss"])
+
+
+def _rounded(rate: float) -> float:
+    """Round to three digits, so that the board shows 0.0025 and not 0.00250000001."""
+    return round(rate, 2 - math.floor(math.log10(abs(rate)))) if rate else rate

@@ -23,6 +23,7 @@ from savile.job import Job, Plan
 from savile.ladder.bench import Bench
 from savile.ladder.comparison import on_dev
 from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS
+from savile.ladder.learning import started
 from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIONS
 from savile.ladder.progress import PASSES_TRAINED_ROW
 from savile.ladder.rewards import by_metric
@@ -176,6 +177,7 @@ def _tuned(
     def hear(progress: Progress) -> None:
         attempt.on_passes(progress.examples * PASSES_TRAINED_ROW)
 
+    start = started(job, objectives)
     chained = train_chain(job, objectives, attached, on_progress=hear)
     trained = chained.trained
     result = {
@@ -183,10 +185,11 @@ def _tuned(
         "reason": trained.reason,
         "dev_score": trained.dev_score,
         "dev_loss": trained.dev_loss,
+        "start_loss": start.loss,
         "examples": trained.examples,
         "steps": trained.steps,
         "tokens": trained.tokens,
-        "flops": trained.flops,
+        "flops": trained.flops + start.flops,
         "train_seconds": trained.seconds,
         "history": trained.history,
     }

@@ -18,8 +18,11 @@ from savile.ladder.standing import (
 )
 from savile.metrics.base import Metric
 from savile.stats import (
+    ALPHA,
     Measured,
     Resampled,
+    difference_of_these,
+    resample,
 )
 from savile.types import Verdict
 
@@ -34,6 +37,16 @@ class Costs(NamedTuple):
     by_name: Mapping[str, float]
 
 
+class Start(NamedTuple):
+    """What a tuned technique is held against to say whether it learned."""
+
+    technique: str
+    against: str | None
+    """The row of its prompt untuned, else of a constant answer; None without either."""
+    fell: bool
+    """Whether training lowered its dev loss, as far as that is known."""
+
+
 def verdict(
     measured: Sequence[Measured],
     metric: Metric,
@@ -42,6 +55,7 @@ def verdict(
     seed: int = 0,
     costs: Costs | None = None,
     improving: Sequence[str] = (),
+    starts: Sequence[Start] = (),
 ) -> Verdict:
     """Return the verdict on techniques that were measured on the same rows.
 
@@ -52,6 +66,7 @@ def verdict(
         seed: of the bootstrap.
         costs: what the techniques cost; ranks the tied.
         improving: techniques that were still getting better when their budget ended.
+        starts: what tuned techniques started from.
     """
     if not measured:
         return Verdict(
@@ -61,6 +76,7 @@ def verdict(
     more = more_rows(standing)
     lines = [headline(standing), *tie(standing, more, costs), *certainty(standing, goal)]
     lines += unfinished(standing, improving)
+    lines += untaught(standing, resample(measured, metric, seed), starts)
     beaten = standing.baseline is not None or standing.best.measured.kind == "baseline"
     tied = () if beaten else tuple(pair.other.measured.name for pair in standing.tied)
     return Verdict(
@@ -220,6 +236,41 @@ def unfinished(standing: Standing, improving: Sequence[str]) -> list[str]:
     if improving:
         return [f"{name} was still improving when its budget ended; a larger one may raise it."]
     return []
+
+
+def untaught(
+    standing: Standing, resampled: Sequence[Resampled], starts: Sequence[Start]
+) -> list[str]:
+    """Return which techniques learned nothing: no better than what they started from.
+
+    With few test rows nothing is said, for they could not show what was learned.
+    """
+    by_name = {one.measured.name: one for one in resampled}
+    found: dict[bool, list[str]] = {True: [], False: []}
+    for technique, against, fell in starts:
+        one, start = by_name[technique], by_name.get(against or "")
+        if start is not None and not _better(one, start):
+            shown = f"{standing.show(one.score)}; {against} {standing.show(start.score)}"
+            found[fell].append(f"{technique} ({shown})")
+        elif start is None and not fell:
+            found[fell].append(f"{technique} ({standing.show(one.score)})")
+    if not standing.enough:
+        return []
+    lines = []
+    if found[False]:
+        lines.append(f"Learned nothing, by dev loss and by score: {', '.join(found[False])}.")
+    if found[True]:
+        lines.append(
+            "Learned nothing that this test can show, though the dev loss fell: "
+            f"{', '.join(found[True])}."
+        )
+    return lines
+
+
+def _better(one: Resampled, start: Resampled) -> bool:
+    """Return whether a technique is better than its start beyond the noise of what was measured."""
+    gained = difference_of_these(one, start)
+    return gained.difference > 0 and gained.p < ALPHA
 
 
 def _goal(standing: Standing, goal: float) -> str:

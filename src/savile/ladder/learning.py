@@ -1,0 +1,137 @@
+"""Whether training taught a technique anything, by its dev loss and by the prompt it started from.
+
+    fell          = dev loss of the best state <= dev loss before the first step - 0.02
+    not converged = the loss did not fall, or the search ended at an edge of what it tried
+    against       = the board's row of the same prompt on the same base without a delta, else the
+                    most frequent answer
+
+The loss before the first step is that of the attached delta, under the objective that trains the
+policy last; where that objective writes its own answers for a reward, no loss is comparable and
+nothing is said of it.
+
+Cost: one forward pass over the dev rows a training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from savile.dev import Dev
+from savile.job import Job
+from savile.ladder.baselines import majority
+from savile.ladder.bench import Bench
+from savile.ladder.search import AS_GOOD, Ranking
+from savile.ladder.verdict import Start
+from savile.lm.model import Work
+from savile.meter import forward_flops, work_since
+from savile.objectives.base import Objective
+from savile.spec import Candidate
+from savile.types import BoardRow
+
+Result = Mapping[str, Any]
+
+
+class Started(NamedTuple):
+    """A delta before its first step."""
+
+    loss: float | None
+    """On the dev rows; None where no loss is comparable with that of the trained delta."""
+    flops: float
+
+
+def started(job: Job, objectives: Sequence[Objective]) -> Started:
+    """Return the dev loss of what is attached, under the last objective that trains the policy."""
+    last = next((o for o in reversed(objectives) if "policy" in o.gives), objectives[-1])
+    if "reward" in last.needs:
+        return Started(None, 0.0)
+    before = work_since(job.lm, Work())
+    loss = Dev(replace(job, objective=last)).loss()
+    return Started(loss, forward_flops(job.lm, work_since(job.lm, before)))
+
+
+def ranking_of(bench: Bench) -> Ranking:
+    """Return what tells a run's search pieces apart."""
+    constant = 0.0
+    if bench.train and bench.dev:
+        answers = majority(bench.train, bench.dev)
+        accepted = [row.accepted for row in bench.dev]
+        constant = bench.metric.score(answers, accepted, bench.frame.labels)
+    return Ranking(n_dev=len(bench.dev), top=bench.metric.top, constant=constant)
+
+
+def loss_fell(trials: Sequence[Result]) -> bool:
+    """Return whether training lowered the dev loss with some seed, true where it is not known."""
+    return not trials or len(_stuck(trials)) < len(trials)
+
+
+def not_converged(
+    searched: Sequence[Result], trials: Sequence[Result], top: float = 1.0
+) -> str | None:
+    """Return why a technique's score is not what it could be, in words; None if nothing says so.
+
+    Args:
+        searched: its search pieces.
+        trials: its trained seeds.
+        top: the metric's highest score.
+    """
+    rates = [float(result["learning_rate"]) for result in searched]
+    if stuck := _stuck(trials):
+        part = f" with {len(stuck)} of {len(trials)} seeds" if len(stuck) < len(trials) else ""
+        before, after = (fmean(t[key] for t in stuck) for key in ("start_loss", "dev_loss"))
+        advice = (
+            f"none of {len(rates)} learning rates was right, budget.search_from moves them"
+            if rates
+            else f"without the given learning rate, {trials[0]['learning_rate']:g}, it is searched"
+        )
+        return (
+            f"did not converge{part}: dev loss {before:.2f} before training, {after:.2f} after it; "
+            f"{advice}"
+        )
+    if len(rates) < 2 or all((trial["dev_score"] or 0.0) >= top for trial in trials):
+        return None
+    chosen = float(trials[0]["learning_rate"])
+    edge = {max(rates): ("highest", "higher"), min(rates): ("lowest", "lower")}.get(chosen)
+    return edge and (
+        f"did not converge: its learning rate, {chosen:g}, is the {edge[0]} of {len(rates)} that "
+        f"were tried, and a {edge[1]} one may be better; raise budget.search"
+    )
+
+
+def starts_of(
+    rows: Sequence[BoardRow], stuck: Collection[str], candidates: Iterable[Candidate]
+) -> list[Start]:
+    """Return what every tuned row of a board is held against to say whether it learned.
+
+    Args:
+        rows: the board.
+        stuck: the techniques whose dev loss did not fall.
+        candidates: what the techniques of the board are made of.
+    """
+    by_name = {candidate.name: candidate for candidate in candidates}
+    kinds = {row.technique: row.kind for row in rows if row.score is not None}
+    prompts = {
+        _prompt(by_name[name]): name
+        for name, kind in kinds.items()
+        if kind == "prompt" and name in by_name
+    }
+    constant = "majority" if "majority" in kinds else None
+    return [
+        Start(name, prompts.get(_prompt(by_name[name]), constant), name not in stuck)
+        for name, kind in kinds.items()
+        if kind == "tuned" and name in by_name
+    ]
+
+
+def _prompt(candidate: Candidate) -> str:
+    """Return the same text for the same prompt on the same base."""
+    parts = [part for part in candidate.with_defaults if part[0] != "zero_shot"]
+    return repr((candidate.base, parts))
+
+
+def _stuck(trials: Sequence[Result]) -> list[Result]:
+    """Return the seeds whose dev loss training did not lower."""
+    known = [t for t in trials if t.get("start_loss") is not None and t["dev_loss"] is not None]
+    return [t for t in known if t["dev_loss"] > t["start_loss"] - AS_GOOD]
