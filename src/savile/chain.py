@@ -30,6 +30,8 @@ class Chained:
     """The last policy's training, with the sums of all; of one that diverged, its status."""
     start: Mapping[str, Tensor] | None
     """The policy before the first objective that is compared with its start; None without one."""
+    tuned_start: bool
+    """Whether an objective before that one trained it."""
     judge: Mapping[str, Tensor]
     """The reward model that was trained on the way: its delta's state and its heads, by name;
     empty without one."""
@@ -47,13 +49,14 @@ def train_chain(
     """Train the objectives in turn, each with an equal part of the job's examples."""
     parts: list[Trained] = []
     start: dict[str, Tensor] | None = None
+    tuned = tuned_start = False
     judge: dict[str, Tensor] = {}
     reward = None
     share = job.plan.examples // len(objectives)
     for objective in objectives:
         before = attached.state()
         if start is None and objective.compares:
-            start = before
+            start, tuned_start = before, tuned
         if "reward" in objective.needs:
             reward = job.reward
         rate = job.plan.learning_rate * objective.rate_factor
@@ -69,9 +72,17 @@ def train_chain(
             judge = judge_state(attached, trained.heads)
             maker = reward_of(objective, attached, judge)
             job = replace(job, reward=lambda rows, examples, make=maker: make(rows))  # type: ignore[misc]
-        if "policy" not in objective.gives:
+        if "policy" in objective.gives:
+            tuned = True
+        else:
             attached.load(before)
-    return Chained(trained=_sum(parts, objectives), start=start, judge=judge, reward=reward)
+    return Chained(
+        trained=_sum(parts, objectives),
+        start=start,
+        tuned_start=tuned_start,
+        judge=judge,
+        reward=reward,
+    )
 
 
 def judge_state(attached: Attached, heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -1,7 +1,17 @@
 from pathlib import Path
 
+from savile import spec as specs
 from savile.errors import UsageError
-from savile.ladder.identity import Difference, code_version, first_difference, refuse, versions
+from savile.ladder.identity import (
+    QUANTIZES,
+    Difference,
+    code_version,
+    first_difference,
+    refuse,
+    versions,
+)
+from savile.ladder.prepare import prepare
+from tests import small_case
 
 
 def test_the_first_differing_leaf_is_named() -> None:
@@ -34,6 +44,14 @@ def test_the_code_version_follows_names_and_bytes(tmp_path: Path) -> None:
 
 def test_versions_name_the_libraries_that_change_numbers() -> None:
     assert {"python", "torch", "transformers", "numpy"} <= set(versions())
+    assert set(versions(QUANTIZES)) == {*versions(), "torchao"}
+
+
+def test_a_quantized_run_is_another_with_another_torchao(tmp_path: Path) -> None:
+    task = small_case.write_case(tmp_path, small_case.write_base(tmp_path / "base"))
+    for overrides, quantizes in (([], False), (["compute.quantization=int8"], True)):
+        prepared = prepare(specs.load(task, overrides), tmp_path / "run")
+        assert ("torchao" in prepared.identity["versions"]) is quantizes
 
 
 def test_what_is_only_shown_does_not_make_another_run(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from savile import data
 from savile import spec as specs
 from savile.chain import Chained, judge_state, reward_of, train_chain
 from savile.deltas.lora import LoRA
@@ -19,6 +20,7 @@ from savile.ladder.comparison import mean_and_half, on_dev, summary, warnings
 from savile.ladder.folder import JUDGE, START
 from savile.ladder.prepare import without_settings
 from savile.ladder.rewards import by_metric
+from savile.ladder.task import MOST_JUDGES, judges
 from savile.lm.model import LM
 from savile.metrics.exact_match import ExactMatch
 from savile.objectives.base import Compared, Encoded, Objective, TrainingData, Written
@@ -26,6 +28,7 @@ from savile.objectives.dpo import DPO
 from savile.objectives.kto import KTO
 from savile.objectives.orpo import ORPO
 from savile.objectives.reward import RewardModel
+from savile.objectives.sft import SFT
 from savile.prompts.base import Frame
 from savile.train import train
 from savile.types import Example, Preference
@@ -221,7 +224,11 @@ def test_shown_rows_count_in_the_comparison(trained_lm: LM, eight: list[Example]
     )
     with LoRA(r=2).attach(trained_lm, 0) as attached:
         made = Chained(
-            trained=train(given, attached), start=attached.state(), judge={}, reward=given.reward
+            trained=train(given, attached),
+            start=attached.state(),
+            tuned_start=False,
+            judge={},
+            reward=given.reward,
         )
         moved = on_dev(given, attached, made)
     assert {name: len(values) for name, values in moved.items()} == {
@@ -241,10 +248,63 @@ def test_the_interval_covers_rows_and_seeds() -> None:
 
 def test_trouble_is_said_in_words() -> None:
     ranked = {"chosen_moved": [-2.0, -1.5, -2.5, -2.2], "preference_accuracy": [1.0] * 4}
-    assert "chosen answers became less likely (by 2.0 nats" in warnings(summary([ranked]))[0]
+    (said,) = warnings(summary([ranked]), tuned_start=False)
+    assert "chosen answers became less likely (by 2.0 nats" in said
+    assert said.endswith("a larger beta or SFT on the chosen answers first helps")
+    (said,) = warnings(summary([ranked]), tuned_start=True)
+    assert said.endswith("; a larger beta helps")
     unranked = {**ranked, "preference_accuracy": [1.0, 0.0, 1.0, 0.0]}
-    assert warnings(summary([unranked])) == []
+    assert warnings(summary([unranked]), tuned_start=False) == []
     gamed = summary([{"reward_moved": [1.0, 1.1, 0.9], "score_moved": [-0.2, -0.3, -0.25]}])
-    assert "games the reward" in warnings(gamed)[0]
+    assert "games the reward" in warnings(gamed, tuned_start=False)[0]
     fine = summary([{"reward_moved": [1.0, 1.1, 0.9], "score_moved": [0.2, 0.3, 0.25]}])
-    assert warnings(fine) == []
+    assert warnings(fine, tuned_start=False) == []
+
+
+def test_a_single_row_has_no_interval_and_no_verdict() -> None:
+    one = {"chosen_moved": [-9.0], "preference_accuracy": [1.0], "reward_moved": [3.0]}
+    found = summary([one, {**one, "chosen_moved": [-8.0]}])
+    assert found["chosen_moved"] == {"value": -8.5, "n": 1.0}
+    assert warnings(summary([{**one, "score_moved": [-1.0]}]), tuned_start=False) == []
+
+
+def test_what_is_compared_knows_whether_its_start_was_trained(
+    trained_lm: LM, eight: list[Example]
+) -> None:
+    given = job(trained_lm, eight, preferred(eight))
+    for chain, tuned in (([DPO()], False), ([SFT(), DPO()], True), ([RewardModel(), DPO()], False)):
+        with LoRA(r=2).attach(trained_lm, 0) as attached:
+            assert train_chain(given, chain, attached).tuned_start is tuned
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"), [("yes", "not_run"), ("it is so. Answer: yes", None)]
+)
+def test_a_chain_of_thought_learns_preferences_among_answers_with_steps(
+    tmp_path: Path, answer: str, status: str | None
+) -> None:
+    """From answers without the marker it would unlearn to write what its answers are read by."""
+    base = small_case.write_base(tmp_path / "base")
+    task = small_case.write_case(tmp_path, base, ladder="[lora+dpo, chain_of_thought+lora+dpo]")
+    judged = [{"prompt": f"is it {n}", "chosen": answer, "rejected": "no"} for n in range(40)]
+    lines = "".join(json.dumps(row) + "\n" for row in judged)
+    (tmp_path / "judged.jsonl").write_text(lines, encoding="utf-8")
+    text = task.read_text(encoding="utf-8")
+    text = text.replace("leak: allow", "leak: allow, preferences: judged.jsonl")
+    task.write_text(text, encoding="utf-8")
+    spec = specs.load(task)
+    plain, stepwise = spec.candidates(data.load(spec).gives)
+    assert plain.reason is None
+    if status is None:
+        assert stepwise.reason is None
+    else:
+        assert stepwise.reason == (
+            "needs preference pairs whose chosen answers all show steps, then "
+            "prompt.answer_marker and the answer"
+        )
+
+
+def test_dev_preferences_are_capped_like_dev_rows() -> None:
+    many = [Preference(id=f"{n:04}", input="a", chosen="b", rejected="c") for n in range(999)]
+    kept = judges(many[::-1])
+    assert [row.id for row in kept] == [f"{n:04}" for n in range(MOST_JUDGES)]

@@ -89,7 +89,7 @@ def load(spec: Spec) -> Dataset:
         dev_preferences=judged.parts["dev"],
         test_preferences=judged.parts["test"],
         labels=labels,
-        gives=gives | judged.gives,
+        gives=gives | judged.gives(spec.prompt.answer_marker),
         fates=(*judged.fates, *_fates(ledger, built, n_judged)),
         notes=(*notes, *judged.notes),
         warnings=tuple(warnings),

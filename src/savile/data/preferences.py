@@ -55,12 +55,19 @@ class Found(NamedTuple):
     fates: tuple[Mapping[str, Any], ...] = ()
     """Where the pairs went that the task's own rows are."""
 
-    @property
-    def gives(self) -> frozenset[str]:
-        """`preferences` when there are pairs, `feedback` when anything was judged."""
+    def gives(self, answer_marker: str) -> frozenset[str]:
+        """`preferences` when there are pairs, `feedback` when anything was judged; they are also
+        `reasoned_` where every wanted answer holds the marker of an answer that follows steps.
+
+        A technique whose answers are read after the marker would unlearn it from others.
+        """
         train = self.parts["train"]
         pairs = any(row.chosen is not None and row.rejected is not None for row in train)
-        return frozenset({"feedback"} if train else ()) | ({"preferences"} if pairs else set())
+        found = ({"feedback"} if train else set()) | ({"preferences"} if pairs else set())
+        wanted = [row.chosen.lower() for row in train if row.chosen is not None]
+        if wanted and all(answer_marker.lower() in text for text in wanted):
+            found |= {f"reasoned_{name}" for name in found}
+        return frozenset(found)
 
 
 def read(spec: Spec, ledger: Ledger) -> Given:

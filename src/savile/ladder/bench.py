@@ -76,7 +76,7 @@ def bench_of(spec: Spec, dataset: Dataset, *bases: Base) -> Bench:
         metric=metric_of(spec),
         seed=spec.seed,
         preferences=dataset.preferences,
-        dev_preferences=dataset.dev_preferences,
+        dev_preferences=judges(dataset.dev_preferences),
         test_preferences=dataset.test_preferences,
     )
 

@@ -20,6 +20,7 @@ narrow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -122,29 +123,29 @@ def of_units(
 
 
 def summary(units: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return mean, limits and number of rows of every value, from one mapping a seed."""
+    """Return mean, limits (not of a single row) and number of rows of every value, from one
+    mapping a seed."""
     names = dict.fromkeys(name for unit in units for name in unit)
     found = {}
     for name in names:
         values = np.asarray([unit[name] for unit in units if unit.get(name)], dtype=np.float64)
         if values.size:
             mean, half = mean_and_half(values)
-            found[name] = {
-                "value": mean,
-                "low": mean - half,
-                "high": mean + half,
-                "n": float(values.shape[1]),
-            }
-    for values_of in (found[name] for name in SHARES if name in found):
-        values_of |= {"low": max(values_of["low"], 0.0), "high": min(values_of["high"], 1.0)}
+            found[name] = {"value": mean, "n": float(values.shape[1])}
+            if half is not None:
+                least, most = (0.0, 1.0) if name in SHARES else (-math.inf, math.inf)
+                found[name] |= {"low": max(mean - half, least), "high": min(mean + half, most)}
     return found
 
 
-def mean_and_half(values: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Return the mean of values [K seeds, N rows] and half the width of its 95 % interval."""
+def mean_and_half(values: np.ndarray[Any, Any]) -> tuple[float, float | None]:
+    """Return the mean of values [K seeds, N rows] and half the width of its 95 % interval; None of
+    a single row, which says nothing of others."""
     seeds, rows = values.shape
     mean = float(values.mean())
-    v_rows = float(values.mean(0).var(ddof=1)) / rows if rows > 1 else 0.0
+    if rows == 1:
+        return mean, None
+    v_rows = float(values.mean(0).var(ddof=1)) / rows
     v_seeds, t = 0.0, 0.0
     if seeds > 1:
         v_seeds = float(values.mean(1).var(ddof=1)) / seeds
@@ -153,20 +154,31 @@ def mean_and_half(values: np.ndarray[Any, Any]) -> tuple[float, float]:
     return mean, (z**2 * v_rows + t**2 * v_seeds) ** 0.5
 
 
-def warnings(found: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return what the numbers mean where they mean trouble, in words."""
+def warnings(found: Mapping[str, Mapping[str, float]], *, tuned_start: bool) -> list[str]:
+    """Return what the numbers mean where they mean trouble, in words.
+
+    Args:
+        found: from `of_units`.
+        tuned_start: whether the policy it started from had been trained itself.
+    """
+
+    def low(name: str) -> float:
+        return found.get(name, {}).get("low", -math.inf)
+
+    def high(name: str) -> float:
+        return found.get(name, {}).get("high", math.inf)
+
     said = []
-    chosen, reward, score = (found.get(k) for k in ("chosen_moved", "reward_moved", "score_moved"))
-    ranks = found.get("preference_accuracy", {}).get("low", 0.0) > 0.5
-    if chosen and ranks and chosen["high"] < -WORTH_SAYING:
+    if high("chosen_moved") < -WORTH_SAYING and low("preference_accuracy") > 0.5:
+        first = "" if tuned_start else " or SFT on the chosen answers first"
         said.append(
-            f"chosen answers became less likely (by {-chosen['value']:.1f} nats): it learned to "
-            "avoid, not to prefer; a larger beta or SFT on the chosen answers first helps"
+            f"chosen answers became less likely (by {-found['chosen_moved']['value']:.1f} nats): "
+            f"it learned to avoid, not to prefer; a larger beta{first} helps"
         )
-    if reward and score and reward["low"] > 0 and score["high"] < 0:
+    if low("reward_moved") > 0 and high("score_moved") < 0:
         said.append(
-            f"its reward rose by {reward['value']:.3g} while the metric fell by "
-            f"{-score['value']:.3g} on dev: it games the reward"
+            f"its reward rose by {found['reward_moved']['value']:.3g} while the metric fell by "
+            f"{-found['score_moved']['value']:.3g} on dev: it games the reward"
         )
     return said
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,8 @@ from savile.errors import Problem, UsageError
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn")
 """Libraries whose version may change a number."""
+QUANTIZES = ("torchao",)
+"""Libraries whose version may change a number of a base that is quantized."""
 PACKAGE = Path(__file__).parents[1]
 ONLY_SHOWN = frozenset({"report", "export", "handover", "cli", "api.py", "__main__.py"})
 """What cannot change a number."""
@@ -38,10 +40,11 @@ class Difference:
     now: Any
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that may change a number, without importing the libraries."""
+def versions(also: Sequence[str] = ()) -> dict[str, str]:
+    """Return the versions that may change a number, those of `also` among them, without importing
+    the libraries."""
     found = {"python": platform.python_version()}
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *also):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

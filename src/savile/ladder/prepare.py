@@ -130,7 +130,7 @@ def prepare(
         "data": {**dataset.hashes, **people.hashes},
         "base": [bases.identity(base, spec.folder) for base in spec.every_base],
         "code": identity.code_version(),
-        "versions": identity.versions(),
+        "versions": identity.versions(identity.QUANTIZES if spec.compute.quantization else ()),
     }
     first = Path("runs") / spec.task if out is None else out
     folder = free_folder(first, what) if fork or out is None else RunFolder(first)

@@ -212,7 +212,7 @@ def _tuned(
     )
     files = {FRAME: frame_json(frame.portable()), WEIGHTS: weights}
     if chained.start is not None:
-        result["moved"] = on_dev(job, attached, chained)
+        result |= {"moved": on_dev(job, attached, chained), "tuned_start": chained.tuned_start}
         files[START] = safetensors.torch.save(dict(chained.start))
     if chained.judge:
         files[JUDGE] = safetensors.torch.save(dict(chained.judge))

@@ -24,7 +24,11 @@ from savile.types import Example
 class ChainOfThought(Prompt):
     """Ask for steps, then the answer after `prompt.answer_marker`."""
 
-    replaces: ClassVar[Mapping[str, str]] = {"pairs": "rationales"}
+    replaces: ClassVar[Mapping[str, str]] = {
+        "pairs": "rationales",
+        "preferences": "reasoned_preferences",
+        "feedback": "reasoned_feedback",
+    }
 
     def fit(
         self,
