@@ -51,6 +51,9 @@ class KnowsAll:
         by_input = {row.input: replace(FRAME, reasoning=True).target(row) for row in TRAIN}
         return [by_input[chat[-1].content.split("\n")[0]] for chat in chats]
 
+    def logprobs(self, chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> list[float]:
+        return [-float(sum(map(ord, chat[1].content))) for chat in chats]
+
 
 def fold(prompt: Prompt, seed: int, train: list[Example] = TRAIN) -> Frame:
     frame = prompt.fit(FRAME, train, random.Random(seed), KnowsAll())

@@ -141,6 +141,10 @@ class Model(Protocol):
     def answers(self, chats: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[str]:
         """Return the greedy answer to each chat, cut after `max_new_tokens` tokens."""
 
+    def logprobs(self, chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> list[float]:
+        """Return the log-probability of each answer and its end after its chat, nats; needs
+        `weights`."""
+
 
 def fold(
     prompts: Sequence[Prompt],
