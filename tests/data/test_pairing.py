@@ -71,9 +71,9 @@ def test_every_question_and_every_answer_is_counted() -> None:
         repeated,
         Question("none", []),
     )
-    assert built.questions == {PAIRED: 1, EQUAL: 1, FEW: 3}
+    assert built.questions == {PAIRED: 1, EQUAL: 2, FEW: 2}
     assert built.answers == {USED: 2 + 3 + 1 + 1, REPEATED: 1, EMPTY: 1}
-    assert "1 questions: all answers scored the same" in built.lines()
+    assert "2 questions: all answers scored the same" in built.lines()
     assert "1 answers: repeated another" in built.lines()
     assert built.summary()["pairs"] == 1
 

@@ -26,7 +26,7 @@ SAME_SCORE: Final = 1e-9
 """Scores closer than this are equal: a mean of shares may end in other digits."""
 PAIRED: Final = "paired"
 EQUAL: Final = "all answers scored the same"
-FEW: Final = "fewer than two different answers"
+FEW: Final = "fewer than two answers"
 USED: Final = "told apart"
 REPEATED: Final = "repeated another"
 EMPTY: Final = "empty"
@@ -96,7 +96,7 @@ class Built:
                 f"{found['chosen_longer']:.0%}"
             )
         text += [f"{n} questions: {why}" for why, n in self.questions.items() if why != PAIRED]
-        text += [f"{n} answers: {why}" for why, n in self.answers.items() if n and why != USED]
+        text += [f"{n} answers: {why}" for why, n in self.answers.items() if why != USED]
         return text + [f"note: {note}" for note in self.notes]
 
 
@@ -121,12 +121,15 @@ def pair_up(
         DataError: there is not one pair; the message says what became of the questions.
     """
     asked: Counter[str] = Counter({PAIRED: 0})
-    answered = Counter({USED: 0, **(left_out or {})})
+    answered = Counter(left_out or {})
     pairs: dict[tuple[str, str, str], dict[str, Any]] = {}
     for question in questions:
-        different = _different(question.answers, answered)
+        given = [answer for answer in question.answers if answer.text.strip()]
+        different = _different(given)
+        answered += Counter({EMPTY: len(question.answers) - len(given), USED: len(different)})
+        answered += Counter({REPEATED: len(given) - len(different)})
         found = _pairs(different)[:per_question]
-        asked[PAIRED if found else EQUAL if len(different) > 1 else FEW] += 1
+        asked[PAIRED if found else EQUAL if len(given) > 1 else FEW] += 1
         for chosen, rejected in found:
             row = {
                 "prompt": question.input,
@@ -155,17 +158,11 @@ def pair_up(
     return built
 
 
-def _different(answers: Sequence[Scored], answered: Counter[str]) -> list[Scored]:
+def _different(answers: Sequence[Scored]) -> list[Scored]:
     """Return one answer for each text, in order, with the mean of its scores."""
     by_text: dict[str, list[Scored]] = defaultdict(list)
     for answer in answers:
-        if answer.text.strip():
-            by_text[answer.text].append(answer)
-        else:
-            answered[EMPTY] += 1
-    if repeated := sum(map(len, by_text.values())) - len(by_text):
-        answered[REPEATED] += repeated
-    answered[USED] += len(by_text)
+        by_text[answer.text].append(answer)
     return [same[0]._replace(score=fmean(a.score for a in same)) for same in by_text.values()]
 
 

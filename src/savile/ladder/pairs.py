@@ -87,7 +87,7 @@ def from_samples(
             "top_p": drawing.top_p,
             "seed": spec.seed,
         },
-        left_out={CUT: sum(map(len, answers)) - n_whole},
+        left_out=+Counter({CUT: sum(map(len, answers)) - n_whole}),
         notes=[f"{count} rows {text}" for text, count in why.items() if count],
     )
 
