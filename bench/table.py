@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from board_table import board, boards, lines, one
+
 BENCH = Path(__file__).resolve().parent
 DOCUMENTS = (
     BENCH / "README.md",
@@ -38,6 +40,7 @@ def main() -> None:
         "startup": startup(results),
         "coverage": coverage(results),
         "served": served(results),
+        "memory": memory(results),
         "machine": machines(results),
         "board": board(results.get("board-hard_routing", [])),
         "boards": boards(results),
@@ -182,57 +185,16 @@ def coverage(results: dict[str, list[Record]]) -> str:
     return lines(rows) if found else ""
 
 
-def boards(results: dict[str, list[Record]]) -> str:
-    """Return every kept board, one section each."""
-    names = sorted(name for name in results if name.startswith("board-"))
-    return "\n".join(board(results[name]) for name in names)
-
-
-def board(records: list[Record]) -> str:
-    """Return one board with its verdict and what its parts took."""
-    if not records:
-        return ""
-    about = one(records, "about")
-    found = [r for r in records if r["kind"] == "row"]
-    scored = sorted((r for r in found if r["score"] is not None), key=lambda r: -r["score"])
-    rows = [
-        f"**{about['task']}** on `{about['base']}`: {about['metric']} on {about['n_test']} test "
-        f"rows, {about['seeds']} seed{'s' if about['seeds'] > 1 else ''}",
-        "",
-        "| technique | score | 95 % interval | labels | trained parameters "
-        "| training s | p50 ms | prompt tokens |",
-        "|---|--:|---|--:|--:|--:|--:|--:|",
-        *(board_row(row) for row in scored),
-        *(
-            f"| {r['technique']} | {r['status']} | {r['reason']} | | | | | |"
-            for r in found
-            if r["score"] is None
-        ),
-        "",
-        about["verdict"]["text"].replace("\n", " "),
-        "",
-        "Seconds: "
-        + ", ".join(f"{k} {v:,.0f}" for k, v in about["seconds"].items() if v is not None)
-        + ".",
-    ]
+def memory(results: dict[str, list[Record]]) -> str:
+    """Return the table of peak memory by chain of objectives."""
+    rows = ["| base | chain | peak | to LoRA SFT |", "|---|---|--:|--:|"]
+    for name in sorted(name for name in results if name.startswith("memory-")):
+        rows += [
+            f"| {r['shape']} | {r['chain']} | {r['peak'] / 1e6:,.0f} MB | {r['ratio']:.2f} |"
+            for r in results[name]
+            if r["kind"] == "memory"
+        ]
     return lines(rows)
-
-
-def board_row(row: Record) -> str:
-    """Return one technique's line."""
-    latency, tokens = row["latency_p50_seconds"], row["prompt_tokens"]
-    trained = row["trainable_parameters"]
-    cells = [
-        row["technique"],
-        f"{row['score']:.3f}",
-        f"{row['low']:.3f} to {row['high']:.3f}",
-        f"{row['labels_used']:,}",
-        f"{trained:,} ({row['trainable_share']:.1%})" if trained else "",
-        f"{row['search_seconds'] + row['train_seconds']:,.0f}" if trained else "",
-        "" if latency is None else f"{1000 * latency:.0f}",
-        "" if tokens is None else f"{tokens:.0f}",
-    ]
-    return f"| {' | '.join(cells)} |"
 
 
 def machines(results: dict[str, list[Record]]) -> str:
@@ -256,11 +218,6 @@ def speed(results: dict[str, list[Record]]) -> list[list[Record]]:
     return [records for name, records in results.items() if name.startswith("lora-sft")]
 
 
-def one(records: list[Record], kind: str) -> Record:
-    """Return the only record of a kind."""
-    return next(record for record in records if record["kind"] == kind)
-
-
 def mean_tokens(setup: Record) -> int:
     """Return the mean length of a row in tokens."""
     mean: float = setup["tokens"] / setup["rows"]
@@ -270,11 +227,6 @@ def mean_tokens(setup: Record) -> int:
 def span(ratio: list[float]) -> str:
     """Return a median with its range over blocks."""
     return f"{ratio[0]:.1f} ({ratio[1]:.1f}-{ratio[2]:.1f})"
-
-
-def lines(rows: list[str]) -> str:
-    """Return rows as text, empty for no rows."""
-    return "".join(f"{row}\n" for row in rows)
 
 
 if __name__ == "__main__":

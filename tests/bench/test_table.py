@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bench import table
+from bench import board_table, table
 
 
 def test_fill_replaces_only_between_the_markers() -> None:
@@ -34,3 +34,16 @@ def test_a_board_of_the_coverage_table_shows_the_present_rule_first() -> None:
         "| 6 alike | 200 | 95.0% | 0.200 | 94.0% | 0.300 | 93.0% | 0.400 | 0.0% | 1.0% |"
     )
     assert table.coverage({}) == ""
+
+
+def test_what_stands_beside_the_score_is_a_second_table() -> None:
+    values = {"kl": {"value": 2.0, "low": 1.0, "high": 3.0}}
+    row = {"kind": "row", "technique": "lora+dpo", "status": "ok", "score": 0.5, "compared": values}
+    shown = board_table.beside_rows({"kind": "about"}, [row, {**row, "compared": {}}])
+    assert shown == [
+        "",
+        "| beside the score | KL |",
+        "|---|--:|",
+        "| lora+dpo | 2.000 [1.000, 3.000] |",
+    ]
+    assert board_table.beside_rows({"kind": "about"}, [{**row, "compared": {}}]) == []
