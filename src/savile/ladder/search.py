@@ -1,10 +1,11 @@
 """The learning-rate search of one technique: short runs, each placed by what the others came to.
 
     learned   = dev loss at the end <= dev loss before the first step - 0.02
-    nothing learned yet:   x1/64 below a rate that diverged or made the loss worse, x16 above one
-                           that changed nothing, the geometric middle between the two
-    something learned:     x4 and x1/4 around the best rate; away from the start without a look back
-    on from a new best:    x4; x16 while its dev score is what a constant answer gets, within noise
+    nothing learned yet:   x1/64, then x1/16, below what diverged or made the loss worse; x16 above
+                           what changed nothing; the geometric middle between the two
+    the first to learn:    x4 and x1/4 around it
+    a better one:          on in its direction by x4; by x16 while its dev score is what a constant
+                           answer gets, within noise
     tries left over:       x2 and x1/2, then x1.4 and x1/1.4, around the best rate
 
 The best rate is one that learned, if any did:
@@ -46,7 +47,7 @@ STEP: Final = 4.0
 STRIDE: Final = 16.0
 """A step from a rate that has yet to learn: what lies between is within a step of either end."""
 LEAP: Final = 64.0
-"""A step down from a rate that is too high to learn at all."""
+"""The first step down from a rate that is too high to learn at all."""
 REFINED: Final = (2.0, math.sqrt(2.0))
 """Distances for tries that are left when the best is bracketed."""
 SAME: Final = 1.01
@@ -146,7 +147,7 @@ def _away(results: Sequence[Result]) -> float:
     lowest = min((float(r["learning_rate"]) for r in high), default=math.inf)
     highest = max((float(r["learning_rate"]) for r in results if r not in high), default=0.0)
     if not highest:
-        return lowest / LEAP
+        return lowest / (LEAP if len(high) == 1 else STRIDE)
     return highest * STRIDE if math.isinf(lowest) else math.sqrt(highest * lowest)
 
 
@@ -160,9 +161,10 @@ def _rise(result: Result) -> float:
 def _bracketing(at: float, results: Sequence[Result], *, far: bool) -> float | None:
     """Return the next rate until the best one, `at`, has a neighbor on both sides."""
     rates = [float(r["learning_rate"]) for r in results]
-    downward = at < rates[0]
+    first = next(float(r["learning_rate"]) for r in results if learned(r))
+    downward = at < first
     beyond = not any(r < at if downward else r > at for r in rates)
-    if at != rates[0] and beyond and far:
+    if at != first and beyond and far:
         return _rounded(at / STRIDE if downward else at * STRIDE)
     sides = _open_sides(at, results, STEP)
     return next(reversed(sides) if downward else iter(sides), None)
