@@ -1,10 +1,12 @@
 """The Python API gives what the command line gives."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 import savile
+from savile import api
 from savile.errors import UsageError
 from savile.ladder.progress import Step
 from tests import small_case
@@ -43,6 +45,22 @@ def test_a_finished_run_is_opened_again_and_an_empty_folder_is_refused(
         savile.Run(tmp_path)
     with pytest.raises(UsageError, match="holds no finished run"):
         savile.Run(tmp_path / "nothing")
+
+
+def test_preferences_are_built_from_samples_and_from_logs(run: savile.Run, tmp_path: Path) -> None:
+    task, out = run.folder.parent / "task.yaml", tmp_path / "pairs.jsonl"
+    hot = api.Drawing(samples=6, temperature=8.0)
+    built = api.build_preferences(task, out, hot, overrides=["seed=3"])
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert lines == list(built.pairs)
+    assert {line["seed"] for line in lines} == {3}
+    with pytest.raises(UsageError, match="is there already"):
+        api.build_preferences(task, out, hot)
+    logs = tmp_path / "logs.csv"
+    logs.write_text("prompt,response,score\nq,good,1\nq,bad,0\n", encoding="utf-8")
+    paired = api.pair_logs(task, logs, tmp_path / "logged.jsonl")
+    assert [(p["chosen"], p["rejected"]) for p in paired.pairs] == [("good", "bad")]
+    assert (tmp_path / "logged.jsonl").is_file()
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

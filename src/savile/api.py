@@ -16,16 +16,18 @@ from typing import Any
 
 from savile import handover
 from savile import spec as specs
+from savile.data.pairing import Built
 from savile.errors import Problem, UsageError
 from savile.handover import load_customized
-from savile.ladder import progress
+from savile.ladder import pairs, progress
 from savile.ladder.answer import Customized, best_of
+from savile.ladder.drawing import Drawing
 from savile.ladder.folder import RunFolder
 from savile.ladder.interrupt import interruptible
 from savile.ladder.prepare import Choice, prepare
 from savile.ladder.run import execute
 
-__all__ = ["Run", "load_customized", "run"]
+__all__ = ["Drawing", "Run", "build_preferences", "load_customized", "pair_logs", "run"]
 
 
 class Run:
@@ -120,6 +122,60 @@ def run(
         prepared = prepare(loaded, None if out is None else Path(out), choice)
         execute(prepared, hear)
     return Run(prepared.folder.path)
+
+
+def build_preferences(
+    spec: Path | str,
+    out: Path | str,
+    drawing: Drawing | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    on_progress: progress.Listener = progress.ignore,
+) -> Built:
+    """Let a technique answer train rows several times, and write what the metric tells apart.
+
+    Args:
+        spec: path of a `task.yaml`: its train rows are answered, its metric scores.
+        out: the .jsonl file to write, which `data.preferences` reads.
+        drawing: what answers, and how; default: zero_shot, 4 samples a row, temperature 1.
+        overrides: `key.sub=value` texts, as `--set`.
+        on_progress: told often how far it is; an exception it raises stops it.
+
+    Raises:
+        SavileError: see `savile.errors`; nothing is written then.
+    """
+    pairs.free(Path(out))
+    loaded = specs.load(Path(spec), overrides)
+    built = pairs.from_samples(loaded, drawing or Drawing(), on_progress)
+    pairs.write(built, Path(out))
+    return built
+
+
+def pair_logs(
+    spec: Path | str,
+    logs: Path | str,
+    out: Path | str,
+    *,
+    per_question: int = 1,
+    overrides: Sequence[str] = (),
+) -> Built:
+    """Pair logged answers by their scores and write the pairs; see `savile.data.logs`.
+
+    Args:
+        spec: path of a `task.yaml`: how files are read, and the metric for logs without a score.
+        logs: the file: prompt, response, score.
+        out: the .jsonl file to write, which `data.preferences` reads.
+        per_question: most pairs of one question.
+        overrides: `key.sub=value` texts, as `--set`.
+
+    Raises:
+        SavileError: see `savile.errors`; nothing is written then.
+    """
+    pairs.free(Path(out))
+    loaded = specs.load(Path(spec), overrides)
+    built = pairs.from_logs(loaded, Path(logs), per_question=per_question)
+    pairs.write(built, Path(out))
+    return built
 
 
 def _cells(row: dict[str, Any]) -> str:

@@ -77,6 +77,7 @@ def _watched(build: Callable[[Listener], Built], verbose: bool | None) -> Built:
     """Show how far it is, and stop at a signal."""
     from rich.console import Console
 
+    from savile.errors import InterruptedRun, Problem
     from savile.ladder.interrupt import interruptible
     from savile.ladder.live import LiveProgress
 
@@ -86,7 +87,10 @@ def _watched(build: Callable[[Listener], Built], verbose: bool | None) -> Built:
     ):
 
         def hear(step: Step) -> None:
-            interrupt.check()
+            if interrupt.came is not None:
+                what = f"stopped by {interrupt.came.name}; no pair is written"
+                fix = "The same command draws the same answers again"
+                raise InterruptedRun(Problem(what=what, fix=fix))
             live(step)
 
         return build(hear)
