@@ -28,6 +28,7 @@ from savile.ladder.plan import Cell, from_json, to_json
 from savile.ladder.prepare import Choice, Prepared, prepare
 from savile.ladder.progress import PASSES_TRAINED_ROW, Phase
 from savile.ladder.search import Found, search
+from savile.ladder.sweeps import sweeps_of
 from savile.ladder.teacher import against_teacher, teaching_of
 from savile.ladder.trial import Attempt, Outcome, run_trial
 from savile.ladder.verdict import verdict
@@ -85,6 +86,7 @@ class _Run:
         with self.clock.of("load"):
             self.bench = bench_of(self.spec, prepared.dataset, *bases_of(self.spec, self.folder))
             self.bench = replace(self.bench, teaching=teaching_of(self.spec, self.bench))
+            self.bench = replace(self.bench, reward_function=prepared.reward)
         self.device = next((b.device for b in self.bench.bases if b.device != "cpu"), "cpu")
         self.folder.same_device(self.device)
         known = [*prepared.candidates, *filter(None, [self.spec.teaching_candidate])]
@@ -246,6 +248,7 @@ class _Run:
                 [line.row.technique for line in lines if not line.fell],
                 self.candidates.values(),
             ),
+            sweeps=sweeps_of(self.prepared.candidates),
         )
         asked = [*(story.results for story in stories), said.results]
         return {

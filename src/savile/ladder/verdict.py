@@ -16,6 +16,7 @@ from savile.ladder.standing import (
     more_rows,
     stand,
 )
+from savile.ladder.sweeps import Sweep, what_paid
 from savile.metrics.base import Metric
 from savile.stats import (
     ALPHA,
@@ -56,6 +57,7 @@ def verdict(
     costs: Costs | None = None,
     improving: Sequence[str] = (),
     starts: Sequence[Start] = (),
+    sweeps: Sequence[Sweep] = (),
 ) -> Verdict:
     """Return the verdict on techniques that were measured on the same rows.
 
@@ -67,6 +69,7 @@ def verdict(
         costs: what the techniques cost; ranks the tied.
         improving: techniques that were still getting better when their budget ended.
         starts: what tuned techniques started from.
+        sweeps: techniques that differ in one number.
     """
     if not measured:
         return Verdict(
@@ -76,7 +79,8 @@ def verdict(
     more = more_rows(standing)
     lines = [headline(standing), *tie(standing, more, costs), *certainty(standing, goal)]
     lines += unfinished(standing, improving)
-    lines += untaught(standing, resample(measured, metric, seed), starts)
+    every = resample(measured, metric, seed)
+    lines += [*untaught(standing, every, starts), *what_paid(standing, every, sweeps)]
     beaten = standing.baseline is not None or standing.best.measured.kind == "baseline"
     tied = () if beaten else tuple(pair.other.measured.name for pair in standing.tied)
     return Verdict(
