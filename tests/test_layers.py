@@ -43,6 +43,8 @@ HEAVY = frozenset({"torch", "transformers", "tokenizers", "safetensors", "huggin
 FORBIDDEN = frozenset({"pickle", "dill", "marshal", "shelve", "yaml", "peft", "trl", "datasets"})
 LATE_IMPORTS = frozenset({"registry", "cli"})
 UNSAFE_CALLS = frozenset({"eval", "exec", "torch.load", "torch.save", "os.system"})
+RUNS_THE_USERS_FILE = ("ladder", "function")
+"""The one module that runs a file: the reward that the user's own spec names."""
 MODULES = sorted(SRC.rglob("*.py"))
 
 
@@ -144,7 +146,9 @@ def target(name: str, known: set[tuple[str, ...]]) -> tuple[str, ...]:
 def test_module_runs_nothing_it_was_given(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    unsafe = [f"line {c.lineno}" for c in calls if ast.unparse(c.func) in UNSAFE_CALLS]
+    allowed = {"exec"} if parts_of(path) == RUNS_THE_USERS_FILE else set()
+    forbidden = UNSAFE_CALLS - allowed
+    unsafe = [f"line {c.lineno}" for c in calls if ast.unparse(c.func) in forbidden]
     shell = [f"line {c.lineno}" for c in calls for k in c.keywords if k.arg == "shell"]
     assert not unsafe + shell
 

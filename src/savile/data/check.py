@@ -8,6 +8,7 @@ from typing import Any
 
 from savile.data.dataset import Dataset, Rejected
 from savile.data.tokens import OVERHEAD, counter
+from savile.spec import reward
 from savile.spec.model import Spec
 
 LABELS_SHOWN = 10
@@ -128,7 +129,7 @@ def health(spec: Spec, dataset: Dataset) -> Health:
         fates=dataset.fates,
         tokens=_count_tokens(spec, dataset),
         candidates=[{"name": c.name, "reason": c.reason} for c in candidates],
-        notes=dataset.notes,
+        notes=[*dataset.notes, *reward.told(spec.reward, candidates)],
         warnings=dataset.warnings,
         hashes=dataset.hashes,
         rejected=[row._asdict() for row in dataset.rejected],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from savile import registry
 from savile.data import Dataset
+from savile.ladder.function import RewardFunction, by_function
 from savile.ladder.neighbors import Neighbors
+from savile.ladder.rewards import by_metric
 from savile.ladder.seeds import derive
 from savile.ladder.task import frame_of, judges
 from savile.ladder.teaching import Teaching
@@ -15,6 +17,7 @@ from savile.lm.base import Base
 from savile.lm.local import Local
 from savile.lm.model import LM
 from savile.metrics.base import Metric
+from savile.objectives.base import Encoded, Reward
 from savile.prompts.base import Frame
 from savile.spec import Spec
 from savile.types import Example, Preference
@@ -39,6 +42,8 @@ class Bench:
     """Held out like the test; only the comparison with the start reads them."""
     teaching: Teaching | None = None
     """A model to learn from."""
+    reward_function: RewardFunction | None = None
+    """The user's own, in the place of the metric."""
     neighbors: Neighbors = field(default_factory=Neighbors)
     """Vectors of questions and worked examples, kept for the run."""
 
@@ -60,6 +65,12 @@ class Bench:
     def located(self, frame: Frame, rows: Sequence[Example]) -> Frame:
         """Return a frame that has looked up the worked examples of `rows`; nothing is attached."""
         return self.neighbors.located(self.base, frame, rows)
+
+    def reward(self, frame: Frame) -> Callable[[Sequence[Encoded], Sequence[Example]], Reward]:
+        """Return the maker of the reward of answers that are parsed by `frame`."""
+        if self.reward_function is None:
+            return by_metric(self.lm, frame, self.metric)
+        return by_function(self.lm, frame, self.reward_function)
 
     def seed_of(self, index: int, purpose: str) -> int:
         """Return a seed that is the same for every technique, so that all see the same draws."""

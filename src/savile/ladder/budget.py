@@ -29,7 +29,6 @@ from savile.ladder.plan import (
     tuned_cell,
     whole_batches,
 )
-from savile.ladder.rewards import by_metric
 from savile.ladder.trial import Outcome, as_rows, does_not_fit, guarded
 from savile.predict import predict
 from savile.spec import Candidate, Spec
@@ -198,7 +197,7 @@ def _probe(bench: Bench, technique: Technique) -> Outcome:
         seed=bench.seed_of(0, "train"),
         preferences=bench.preferences,
         dev_preferences=sorted(bench.dev_preferences, key=_single)[:1],  # serves every objective
-        reward=by_metric(bench.lm, frame, bench.metric),
+        reward=bench.reward(frame),
         teacher=None if bench.teaching is None else bench.teaching.of(bench.lm, frame),
     )
     batches = PROBE_BATCHES * BATCH_SIZE * len(technique.objectives)

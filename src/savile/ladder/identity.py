@@ -26,6 +26,7 @@ ONLY_SHOWN = frozenset({"report", "export", "handover", "cli", "api.py", "__main
 ANOTHER = {
     "code": "was begun by another version of savile",
     "base": "was begun with other weights of the base",
+    "reward": "was begun with another content of the reward's file",
 }
 """What to say instead of two hashes."""
 FIX = "give a new folder with --out, or --fork for one beside it"

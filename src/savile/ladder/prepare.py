@@ -23,9 +23,11 @@ from savile.data.human_verdicts import HumanVerdict, load_human_verdicts
 from savile.errors import Problem, UsageError
 from savile.ladder import bases, identity
 from savile.ladder.folder import REJECTED, RunFolder
+from savile.ladder.function import RewardFunction, function_of
 from savile.ladder.task import judges
 from savile.spec import Candidate, Spec
 from savile.spec.names import without_settings
+from savile.spec.reward import told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,8 @@ class Prepared:
     facts: Mapping[str, Any]
     """Machine, task and base, for the manifest."""
     data_seconds: float = 0.0
+    reward: RewardFunction | None = None
+    """The user's own, in the place of the metric."""
     people: tuple[HumanVerdict, ...] = ()
     """Pairs that people judged, for the judge."""
 
@@ -96,10 +100,14 @@ class Prepared:
         """What to know about the data of the board."""
         judging, dev = len(judges(self.dataset.dev)), len(self.dataset.dev)
         notes = [*self.dataset.notes, *self.dataset.warnings]
+        notes += told(self.spec.reward, self.candidates)
         if aside := len(self.dataset.rejected):
             notes.append(f"rows set aside: {aside}; {REJECTED} in the run folder names each")
         if judging < dev:
             notes.append(f"dev: {judging} of {dev} rows choose the settings (a random sample)")
+        if len(pairs := self.dataset.dev_preferences) > len(judges(pairs)):
+            kept = f"{len(judges(pairs))} of {len(pairs)} preferences"
+            notes.append(f"dev: {kept} choose the best state of a training (a random sample)")
         return notes
 
 
@@ -116,19 +124,21 @@ def prepare(
 
     Raises:
         DataError: the data cannot be used.
-        UsageError: the folder holds another run; a chosen technique, or the judge's opponent, does
-            not exist.
+        UsageError: the folder holds another run; a chosen technique, the judge's opponent or the
+            reward function does not exist.
     """
     started = time.perf_counter()
     dataset, people = data.load(spec), load_human_verdicts(spec)
     data_seconds = time.perf_counter() - started
     candidates = (choice or Choice()).of(spec.candidates(dataset.gives, len(dataset.train)))
     spec.opponent(candidates)
+    reward = function_of(spec)
     what = {
         "spec": spec.decisive(),
         "techniques": [candidate.name for candidate in candidates],
         "data": {**dataset.hashes, **people.hashes},
         "base": [bases.identity(base, spec.folder) for base in spec.every_base],
+        "reward": None if reward is None else reward.sha256,
         "code": identity.code_version(),
         "versions": identity.versions(identity.QUANTIZES if spec.compute.quantization else ()),
     }
@@ -149,6 +159,7 @@ def prepare(
             "base_folder": str(spec.folder.resolve()),
         },
         data_seconds=data_seconds,
+        reward=reward,
         people=people.pairs,
     )
 

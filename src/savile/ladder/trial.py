@@ -6,7 +6,6 @@ with a status and a reason, and the others go on; a bug is not caught.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +25,8 @@ from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS
 from savile.ladder.learning import started
 from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIONS
 from savile.ladder.progress import PASSES_TRAINED_ROW
-from savile.ladder.rewards import by_metric
 from savile.ladder.shown import check_shown, shown_record
-from savile.ladder.written import candidate_json, frame_json
+from savile.ladder.written import candidate_json, finite, frame_json
 from savile.lm.base import Base
 from savile.lm.fitting import Fitting
 from savile.meter import Meter
@@ -237,7 +235,7 @@ def _job(bench: Bench, attempt: Attempt, objectives: Sequence[Objective], frame:
         max_new_tokens=answer_limit(bench.base, frame, bench.train),
         preferences=bench.preferences,
         dev_preferences=bench.dev_preferences,
-        reward=by_metric(bench.lm, frame, bench.metric),
+        reward=bench.reward(frame),
         teacher=None if bench.teaching is None else bench.teaching.of(bench.lm, frame),
     )
 
@@ -295,17 +293,6 @@ def answers_of(
         on_passes(done)
 
     return predict(base, frame, examples, max_new_tokens=max_new_tokens, on_rows=hear)
-
-
-def finite(value: Any) -> Any:
-    """Return a JSON value with None for every number that is not finite."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return value
 
 
 def _score(bench: Bench, frame: Frame, predictions: Sequence[Prediction]) -> float:

@@ -1,7 +1,8 @@
-"""Candidates and frames as the JSON of a run folder, and back."""
+"""Candidates, frames and results as the JSON of a run folder, and back."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
@@ -14,6 +15,17 @@ from savile.spec import Candidate
 
 FRAME: Final = TypeAdapter(Frame)
 """Reads a frame by the types of its fields, whichever they are."""
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with None for every number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return value
 
 
 def candidate_json(candidate: Candidate) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from savile import registry
 from savile.errors import Problem, UsageError
 from savile.spec import document as yaml
 from savile.spec import ladder as grammar
+from savile.spec import reward
 from savile.spec.document import Document
 from savile.spec.endpoint import NAMED, REACHED, short_name
 from savile.spec.faults import Fault, Loc, clipped, from_pydantic, nearest, one_of, unknown_key
@@ -39,6 +40,8 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Spec:
     for override in overrides:
         _apply(document, override)
     spec, faults = validate(document.value)
+    if spec is not None:
+        faults = [*faults, *reward.faults(spec.reward, path.parent)]
     problems = [*document.problems, *(document.problem(fault) for fault in faults)]
     if problems or spec is None:
         raise UsageError(sorted(problems, key=lambda p: _order(p.where)))

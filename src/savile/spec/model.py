@@ -20,6 +20,7 @@ from savile.spec.data import DataSection
 from savile.spec.endpoint import ON, Base, EndpointSection, decisive, given_by, short_name
 from savile.spec.faults import Fault
 from savile.spec.judge import JudgeSection
+from savile.spec.reward import RewardText
 from savile.spec.section import Count, Section, Text, Usd
 from savile.spec.settings import REAL, WHOLE, closed_set, stop_strings
 from savile.spec.teacher import TeacherSection
@@ -121,6 +122,10 @@ class Spec(Section):
     """Other metrics of the same answers, beside the score; they choose and rank nothing."""
     judge: JudgeSection | None = None
     """A model that compares answers in pairs, beside the metric; it chooses and ranks nothing."""
+    reward: RewardText | None = None
+    """What answers are worth to `ppo`, `grpo` and `rloo` in the place of the metric, as a Python
+    function of your own: `FILE.py:FUNCTION`, called with input, answer and reference (texts), which
+    returns a finite number, more for better. `savile run` runs the file with all your rights."""
     goal: Annotated[float, REAL] | None = None
     """The score that would be good enough."""
     budget: BudgetSection = BudgetSection()
