@@ -1,9 +1,9 @@
 """An objective that is trained several times from the same start, and its states merged into one.
 
-Every copy gets an equal part of the plan's presentations and its own order of rows; the start is
-the same to the bit. Each is left at its best state by dev score, the objective merges these states,
-and what the merged one is worth on dev is measured again. A copy that diverged is left out, and one
-that is alone is the result as it is.
+Every copy gets an equal part of the plan's presentations, in whole batches, and its own order of
+rows; the start is the same to the bit. Each is left at its best state by dev score, the objective
+merges these states, and what the merged one is worth on dev is measured again. A copy that diverged
+is left out, and one that is alone is the result as it is.
 
 Source: Wortsman et al. 2022, arXiv 2203.05482, section 2. There every model has a whole budget;
 here they divide one, so that a merged row may be held against the others.
