@@ -79,6 +79,17 @@ def test_a_rate_too_low_to_learn_is_left_upward_and_a_bracket_is_halved() -> Non
     assert land.tried[:3] == [0.01, 0.16, 0.04]
 
 
+def test_three_neighbors_that_answer_like_a_constant_may_all_be_too_high() -> None:
+    ranking = Ranking(n_dev=100, constant=0.25)
+    land = Landscape({0.01: ("ok", 0.3, 4.0), 0.000156: ("ok", 0.9, 1.0)})
+    assert chosen(land, ranking) == 0.000156
+    assert land.tried == [0.01, 0.04, 0.0025, 0.000156]
+    cell = tuned_cell("lora", 1, 20_000, 0.01, 6)
+    land = Landscape({0.01: ("ok", 0.3, 4.0)})
+    assert chosen(land, ranking, cell) == 0.01
+    assert land.tried == [0.01, 0.04, 0.0025, 0.000156, 0.02, 0.005]
+
+
 def test_the_direction_is_kept_until_something_is_learned() -> None:
     land = Landscape(dict.fromkeys((0.01, 0.000156, 0.00000975), ("diverged", None, None)))
     assert chosen(land) == 0.000000609

@@ -6,6 +6,7 @@
     the first to learn:    x4 and x1/4 around it
     a better one:          on in its direction by x4; by x16 while its dev score is what a constant
                            answer gets, within noise
+    none of these better, and all answer like a constant: x1/16 below the lowest, once
     tries left over:       x2 and x1/2, then x1.4 and x1/1.4, around the best rate
 
 The best rate is one that learned, if any did:
@@ -159,15 +160,21 @@ def _rise(result: Result) -> float:
 
 
 def _bracketing(at: float, results: Sequence[Result], *, far: bool) -> float | None:
-    """Return the next rate until the best one, `at`, has a neighbor on both sides."""
+    """Return the next rate until the best one, `at`, has a neighbor on both sides.
+
+    Three neighbors that all answer like a constant are too high, or slow: rates too low would have
+    learned the more the higher they are.
+    """
     rates = [float(r["learning_rate"]) for r in results]
     first = next(float(r["learning_rate"]) for r in results if learned(r))
     downward = at < first
     beyond = not any(r < at if downward else r > at for r in rates)
     if at != first and beyond and far:
         return _rounded(at / STRIDE if downward else at * STRIDE)
-    sides = _open_sides(at, results, STEP)
-    return next(reversed(sides) if downward else iter(sides), None)
+    if sides := _open_sides(at, results, STEP):
+        return sides[-1] if downward else sides[0]
+    alone = at == first and max(rates) <= min(rates) * STRIDE * SAME
+    return _rounded(min(rates) / STRIDE) if alone and far else None
 
 
 def _open_sides(at: float, results: Sequence[Result], factor: float) -> list[float]:
