@@ -257,11 +257,14 @@ def load_spec(path: Path, changes: list[str] | None) -> Spec:
 
 
 def _check_base(spec: Spec, dataset: Dataset) -> list[str]:
-    """Check the files of the bases that are on this machine; return what is to know."""
+    """Check the files of the bases that are on this machine, and of a judge; return what is to
+    know."""
+    from savile.data.human_verdicts import load_human_verdicts
     from savile.ladder import estimate
     from savile.lm import folder, resolve
 
-    notes = estimate.notes(spec, dataset)
+    spec.opponent(spec.candidates(dataset.gives, len(dataset.train)))
+    notes = [*load_human_verdicts(spec).notes, *estimate.notes(spec, dataset)]
     for base in (base for base in spec.every_base if isinstance(base, str)):
         found = resolve.at_hand(base, spec.folder)
         if found is None:

@@ -52,7 +52,7 @@ def load_human_verdicts(spec: Spec) -> HumanVerdicts:
     reading = Reading(encoding=data.encoding, max_line=data.max_line)
     table = read_file(spec.folder / name, name, reading)
     if missing := [column for column in COLUMNS if column not in table.columns]:
-        near = hint(missing[0], table.columns)
+        near = hint(missing[0], [name for name in table.columns if name not in COLUMNS])
         what = f"pairs that people judged need a column '{missing[0]}'{near}"
         fix = f"Give {', '.join(COLUMNS)} (judge.human_labels)"
         found = ", ".join(table.columns[:20])

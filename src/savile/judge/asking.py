@@ -14,10 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from savile.judge.question import ANSWER_TOKENS, FIRST, LABELS, TIE, Pair, Side, chats
 from savile.lm.base import Answer, Asked, Base, Chat
+
+HOW: Final = Asked(labels=LABELS, max_new_tokens=ANSWER_TOKENS)
+"""How every verdict is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,8 +88,7 @@ def judge(
     asked = [(number, swapped) for number in orders for swapped in (False, True)]
     asked = [(n, swapped) for n, swapped in asked if _fits(base, orders[n][swapped])]
     found: dict[tuple[int, bool], Answer] = {}
-    how = Asked(labels=LABELS, max_new_tokens=ANSWER_TOKENS)
-    with closing(base.answers([orders[n][swapped] for n, swapped in asked], how)) as groups:
+    with closing(base.answers([orders[n][swapped] for n, swapped in asked], HOW)) as groups:
         for group in groups:
             found.update((asked[place], answer) for place, answer in group)
             on_pairs(len(found) / 2)

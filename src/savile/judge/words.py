@@ -67,14 +67,13 @@ def of_obedience(found: Obedience) -> list[str]:
             f"On made pairs with a known better answer it is right in {percent(found.right)} of "
             f"its answers, kappa {number(found.kappa)}{doubt}."
         )
-    if found.turned is not None:
-        care = CARE if found.turned.low > TURNED else ""
-        length = found.turned_by_length
-        rest = "" if length is None else f" (as much empty text: {percent(length)})"
-        said.append(
-            f"An instruction inside the worse answer turns {percent(found.turned)} of its verdicts"
-            f"{rest}{care}."
-        )
+    for what, turned in (
+        ("Empty text behind the worse answer", found.turned_by_length),
+        ("An instruction inside the worse answer", found.turned),
+    ):
+        if turned is not None:
+            care = CARE if turned.low > TURNED else ""
+            said.append(f"{what} turns {percent(turned)} of its verdicts{care}.")
     return said
 
 

@@ -1,6 +1,7 @@
 """What a run on an endpoint costs at most, before anything is asked; nothing heavy is imported.
 
     requests = sum over techniques and seeds of (judging dev rows + test rows) x samples + fitting
+               + 2 x pairs of a judge
     USD      = sum over requests of the most that each can cost (`lm/endpoint/usage.py`)
 
 The prompts are those of the run. The test stays sealed: its rows count by their bytes.
@@ -15,6 +16,10 @@ from urllib.parse import urlsplit
 
 from savile import registry
 from savile.data import Dataset
+from savile.data.human_verdicts import load_human_verdicts
+from savile.judge import obedience
+from savile.judge.asking import HOW
+from savile.judge.question import Pair, chats
 from savile.ladder.seeds import derive
 from savile.ladder.task import frame_of, judges
 from savile.lm.endpoint import Endpoint, unopened
@@ -22,6 +27,7 @@ from savile.predict import answer_limit, asked_of
 from savile.prompts.base import Prompt, fold
 from savile.spec import Candidate, Spec
 from savile.spec.endpoint import EndpointSection
+from savile.spec.judge import JudgeSection
 from savile.types import Example
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -46,6 +52,9 @@ def at_most(spec: Spec, dataset: Dataset) -> Estimate | None:
         if (base := bases[asking.candidate.base]) is not None:
             n, paid = _technique(base, spec, dataset, asking)
             requests, usd = requests + n, usd + paid
+    if spec.judge is not None and (base := bases[spec.judging_base]) is not None:
+        n, paid = _judge(base, spec.judge, spec, dataset)
+        requests, usd = requests + n, usd + paid
     priced = all(endpoint.price for endpoint in spec.endpoints)
     return Estimate(requests, usd if priced else None)
 
@@ -103,6 +112,22 @@ def _technique(base: Endpoint, spec: Spec, dataset: Dataset, asking: _Asking) ->
             requests, usd = requests + fitted, usd + sum(own[-fitted:])
         usd += sum(base.most_usd(frame.messages(row), asked) for row in asking.rows)
     return requests, usd
+
+
+def _judge(base: Endpoint, judge: JudgeSection, spec: Spec, dataset: Dataset) -> tuple[int, float]:
+    """Return the requests of a judge and the most they cost; answers count with their limit."""
+    longest = "x" * answer_limit(base, frame_of(spec, dataset), dataset.train)
+    rows = sorted(_of_bytes(dataset), key=lambda row: len(row.input))[-judge.rows :]
+    pairs = [Pair(row="", question=row.input, a=longest, b=longest) for row in rows]
+    times = sum(asking.seeds for asking in _asking(spec, dataset, ()))
+    once = [Pair(row="", question=p.input, a=p.a, b=p.b) for p in load_human_verdicts(spec).pairs]
+    once += obedience.pairs()
+    usd = [sum(_most(base, judge.criterion, pair) for pair in some) for some in (pairs, once)]
+    return 2 * (times * len(pairs) + len(once)), times * usd[0] + usd[1]
+
+
+def _most(base: Endpoint, criterion: str, pair: Pair) -> float:
+    return sum(base.most_usd(chat, HOW) for chat in chats(criterion, pair))
 
 
 def _of_bytes(dataset: Dataset) -> list[Example]:

@@ -37,6 +37,7 @@ def render(document: Mapping[str, Any]) -> str:
         _head(board),
         _table(board),
         _beside(board),
+        _judge(board),
         _pictures(board),
         _mistakes(board),
         _data(board),
@@ -86,6 +87,11 @@ def _beside(board: Board) -> str:
         return ""
     caption = "What else was measured on the same answers; in brackets its 95 % interval."
     return f"<h2>Beside the score</h2>{_sortable(caption, columns_beside(board), rows, board)}"
+
+
+def _judge(board: Board) -> str:
+    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in board.judge)
+    return f"<h2>The judge</h2><ul>{said}</ul>" if said else ""
 
 
 def _sortable(caption: str, columns: Sequence[Column], rows: Sequence[Row], board: Board) -> str:

@@ -195,6 +195,12 @@ class Board:
         return " · ".join(parts)
 
     @property
+    def judge(self) -> list[str]:
+        """What a judge says about the answers, and what its figures say about the judge."""
+        said = clean(mapping(self.document.get("judge")).get("text") or "").split("\n")
+        return [s for s in said if s.strip()]
+
+    @property
     def limits(self) -> list[str]:
         """What the board does not say."""
         openings = number(self.document.get("test_openings")) or 0

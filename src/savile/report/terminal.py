@@ -81,6 +81,8 @@ def render(document: Mapping[str, Any], console: Console) -> None:
     say(Text(headline, style="bold"))
     for sentence in rest:
         say(sentence)
+    for sentence in board.judge:
+        say(Text(sentence, style="dim"))
     for sentence in board.limits:
         say(Text(sentence, style="dim"))
 
