@@ -110,7 +110,7 @@ def test_a_rate_that_teaches_nothing_is_said_on_the_row_and_in_the_verdict(
     name = "lora(learning_rate=1e-09)"
     assert "without the given learning rate, 1e-09, it is searched" in rows[name]["reason"]
     score = rows["zero_shot"]["score"]
-    nothing = f"Learned nothing, by dev loss and by score: {name} ({score:.3f}; zero_shot "
+    nothing = f"Learned nothing, for the dev loss did not fall: {name} ({score:.3f}; zero_shot "
     assert nothing in board["verdict"]["text"]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from savile.ladder.verdict import Costs, verdict
+from savile.ladder.verdict import Costs, Start, verdict
 from savile.metrics.accuracy import Accuracy
 from savile.metrics.bleu import Bleu
 from savile.stats import Measured
@@ -232,3 +232,44 @@ def test_what_more_budget_might_change_is_said(improving: list[str], words: str 
     board = [technique(name, *[a] * 3, kind="tuned") for name, a in (("lora", 0.9), ("full", 0.6))]
     text = verdict(board, Accuracy(), improving=improving).text
     assert words in text if words else "improving" not in text
+
+
+def started(**said: bool) -> list[Start]:
+    """Return starts held against zero_shot, by whether the dev loss fell."""
+    return [Start(name, "zero_shot", fell) for name, fell in said.items()]
+
+
+def test_techniques_that_are_no_better_than_their_start_learned_nothing() -> None:
+    tuned = {"lora": 0.9, "full": 0.61, "prompt_tuning": 0.6}
+    board = [majority(0.4), technique("zero_shot", 0.6)]
+    board += [technique(name, *[a] * 3, kind="tuned") for name, a in tuned.items()]
+    starts = started(lora=True, full=True, prompt_tuning=False)
+    lines = verdict(board, Accuracy(), starts=starts).text.split("\n")
+    assert lines[-2:] == [
+        "Learned nothing, for the dev loss did not fall: prompt_tuning (0.600; zero_shot 0.600).",
+        "Learned nothing that this test can show, though the dev loss fell: "
+        "full (0.610; zero_shot 0.600).",
+    ]
+
+
+def test_one_seed_tells_what_that_seed_learned() -> None:
+    board = [technique("zero_shot", 0.6), technique("lora", 0.9, kind="tuned")]
+    assert "Learned nothing" not in verdict(board, Accuracy(), starts=started(lora=True)).text
+    worse = [technique("zero_shot", 0.6), technique("lora", 0.5, kind="tuned")]
+    assert (
+        "lora (0.500; zero_shot 0.600)"
+        in verdict(worse, Accuracy(), starts=started(lora=True)).text
+    )
+
+
+def test_without_a_start_only_a_loss_that_did_not_fall_says_so() -> None:
+    board = [technique("lora", 0.9, 0.9, kind="tuned")]
+    fell = verdict(board, Accuracy(), starts=[Start("lora", None, True)]).text
+    stuck = verdict(board, Accuracy(), starts=[Start("lora", None, False)]).text
+    assert "Learned nothing" not in fell
+    assert stuck.endswith("Learned nothing, for the dev loss did not fall: lora (0.900).")
+
+
+def test_few_rows_do_not_tell_that_nothing_was_learned() -> None:
+    board = [technique("zero_shot", 0.6, n=20), technique("lora", *[0.6] * 3, kind="tuned", n=20)]
+    assert "Learned nothing" not in verdict(board, Accuracy(), starts=started(lora=False)).text

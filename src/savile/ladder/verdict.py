@@ -262,7 +262,7 @@ def untaught(
         return []
     lines = []
     if found[False]:
-        lines.append(f"Learned nothing, by dev loss and by score: {', '.join(found[False])}.")
+        lines.append(f"Learned nothing, for the dev loss did not fall: {', '.join(found[False])}.")
     if found[True]:
         lines.append(
             "Learned nothing that this test can show, though the dev loss fell: "
