@@ -102,6 +102,8 @@ class BoardRow:
     dev_score: float | None = None
     unparseable: float | None = None
     """Share of answers from which nothing could be extracted (they count as wrong)."""
+    votes: float | None = None
+    """Mean share of the samples that gave the answer; None without several samples."""
     labels_used: int = 0
     """Labelled examples the technique learned from, chose by (dev, when tuned) or showed."""
     trainable_parameters: int = 0
@@ -119,6 +121,7 @@ class BoardRow:
     prompt_tokens: float | None = None
     """Mean prompt tokens of a request."""
     completion_tokens: float | None = None
+    """Mean tokens that answering wrote, in all samples."""
     latency_p50_seconds: float | None = None
     latency_p95_seconds: float | None = None
     usd_once: float | None = None

@@ -92,6 +92,8 @@ def test_a_row_is_the_mean_over_seeds_and_counts_what_it_cost() -> None:
     assert row.high is not None
     assert row.low < 0.75 <= row.high <= 1.0
     assert row.unparseable == 1 / 8
+    assert "no answer could be read in 12.5 % of its texts" in (row.reason or "")
+    assert row.votes is None
     assert (row.search_seconds, row.train_seconds, row.predict_seconds) == (12.0, 20.0, 4.0)
     assert row.seconds == 12.0 + 30.0 + 5.0
     assert row.train_examples == 2 * 20 + 60 == CELL.share
@@ -110,7 +112,7 @@ def test_prices_become_money() -> None:
 def test_mistakes_show_what_was_asked_wanted_and_got() -> None:
     row = line_of(story([HALF, GOOD]), scale()).row
     assert list(row.mistakes) == [
-        {"input": "row 1", "expected": "yes", "got": "??"},
+        {"input": "row 1", "expected": "yes", "got": "(no answer in it) ??"},
         {"input": "row 3", "expected": "yes", "got": "no"},
     ]
 

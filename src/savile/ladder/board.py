@@ -21,12 +21,10 @@ from savile.ladder.costs import Prices
 from savile.ladder.folder import Unit
 from savile.ladder.improving import still_improving
 from savile.ladder.learning import loss_fell, not_converged
+from savile.ladder.mistakes import mistakes, unread
 from savile.ladder.plan import Cell
-from savile.metrics.base import Array, Metric, matches
+from savile.metrics.base import Array, Metric
 from savile.types import BoardRow, Example, Kind, Prediction
-
-MISTAKES_SHOWN = 5
-MISTAKE_CHARACTERS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +116,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         ),
         *merged.notes(story.trials, scale.metric.top),
         *asking.notes(results[1]),
+        unread(answers),
         scale.note,
         story.cell.note,
         not_converged(story.searched, trials, scale.metric.top),
@@ -203,7 +202,8 @@ def _scores(
         "seeds": len(answers),
         "score_by_seed": tuple(by_seed),
         "unparseable": fmean(p.answer is None for seed in answers for p in seed),
-        "mistakes": _mistakes(scale, answers[0], measured.statistics[0]),
+        "votes": _mean([p.votes for seed in answers for p in seed]),
+        "mistakes": mistakes(scale.metric, scale.test, answers[0], measured.statistics[0]),
     }
 
 
@@ -286,33 +286,6 @@ def _row_without_score(story: Story) -> BoardRow:
         train_examples=spent_examples(story),
         settings=story.settings,
     )
-
-
-def _mistakes(
-    scale: Scale, predictions: Sequence[Prediction], statistics: Array
-) -> tuple[Mapping[str, str], ...]:
-    """Return the worst answers by the metric's score of the row alone, in the test's order."""
-    scores = [float(score) for score in scale.metric.aggregate(statistics)]
-    rows = zip(scale.test, predictions, scores, strict=True)
-    wrong = [row for row in rows if _is_mistake(*row, scale.metric.top)]
-    wrong.sort(key=lambda row: row[2])
-    return tuple(
-        {
-            "input": _clip(example.input),
-            "expected": _clip(example.output),
-            "got": _clip(prediction.text if prediction.answer is None else prediction.answer),
-        }
-        for example, prediction, _ in wrong[:MISTAKES_SHOWN]
-    )
-
-
-def _is_mistake(example: Example, prediction: Prediction, score: float, top: float) -> bool:
-    """A row below the top; the wanted text itself is never one (BLEU of two words is 0)."""
-    return not matches(prediction.answer, example.accepted) and score < top * (1 - 1e-9)
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= MISTAKE_CHARACTERS else text[: MISTAKE_CHARACTERS - 1] + "…"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

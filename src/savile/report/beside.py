@@ -80,6 +80,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "reward_moved": _kind(
         "reward moved", signed, "Change of the reward it was trained by, on dev, from its start."
     ),
+    "votes": _kind("votes", share, "Samples of a question that gave the answer that was taken."),
     "judge": _kind("judge", share, "Pairs that the judge model decides for it; ties half."),
     "of_teacher": _kind("to teacher", signed, "Score minus the teacher's, paired by row."),
     "of_teacher_score": _kind("quality", times, "Score over the teacher's."),

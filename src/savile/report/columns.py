@@ -103,6 +103,12 @@ COLUMNS: Final = (
         "Mean length of a prompt, virtual tokens included.",
     ),
     _field(
+        "written tokens",
+        "completion_tokens",
+        reading.count,
+        "Mean tokens that an answer takes, in all its samples.",
+    ),
+    _field(
         "peak memory",
         "peak_bytes",
         reading.size,

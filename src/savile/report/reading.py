@@ -102,6 +102,7 @@ class Row:
         found = {
             name: mapping(value) for name, value in mapping(self.values.get("compared")).items()
         }
+        found |= {} if self["votes"] is None else {"votes": {"value": self["votes"]}}
         return {
             name: Value(value, number(told.get("low")), number(told.get("high")))
             for name, told in found.items()

@@ -140,6 +140,7 @@ def _columns(board: Board) -> list[Column]:
         Column(head="train", cells=cells(_training), drop=7),
         Column(head="request", cells=plain("latency_p50_seconds", reading.seconds), drop=9),
         Column(head="prompt", cells=cells(_tokens), drop=3),
+        Column(head="written", cells=cells(partial(_tokens, name="completion_tokens")), drop=3),
         Column(head="memory", cells=plain("peak_bytes", reading.size), drop=2),
         Column(head="artifact", cells=plain("artifact_bytes", reading.size), drop=1),
     ]
@@ -203,8 +204,8 @@ def _training(row: Row) -> str:
     return reading.seconds((row["search_seconds"] or 0.0) + (row["train_seconds"] or 0.0))
 
 
-def _tokens(row: Row) -> str:
-    tokens = row["prompt_tokens"]
+def _tokens(row: Row, name: str = "prompt_tokens") -> str:
+    tokens = row[name]
     return MISSING if tokens is None else f"{reading.count(tokens)} tok"
 
 
