@@ -37,7 +37,12 @@ ladder:
   - zero_shot
   - lora+sft
   - lora+sft+dpo
+  - lora+sft+ipo
+  - lora+sft+kto
+  - lora+sft+simpo
   - lora+sft+reward+ppo
+  - lora+sft+grpo
+  - lora+sft+rloo
   - lora+orpo
 seed: 0
 """

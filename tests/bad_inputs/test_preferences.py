@@ -1,4 +1,4 @@
-"""Logs and flags of `savile preferences` that cannot be used: one sentence, and nothing is written."""
+"""Logs and flags that `savile preferences` cannot use: one sentence, and nothing is written."""
 
 from collections.abc import Sequence
 from pathlib import Path
