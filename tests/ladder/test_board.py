@@ -23,6 +23,9 @@ HERE = Path("unit")
 CELL = Cell(technique="lora", kind="tuned", seeds=2, share=100)
 TRAINED = {
     "status": "ok",
+    "learning_rate": 0.01,
+    "start_loss": 2.3,
+    "dev_loss": 1.2,
     "dev_score": 0.5,
     "unit_seconds": 30.0,
     "train_seconds": 20.0,
@@ -41,7 +44,13 @@ MEASURED = {
     "latency_p50_seconds": 0.1,
     "latency_p95_seconds": 0.2,
 }
-PIECE = {"status": "ok", "unit_seconds": 6.0, "examples": 20, "flops": 5e8}
+PIECE = {
+    "status": "ok",
+    "learning_rate": 0.01,
+    "unit_seconds": 6.0,
+    "examples": 20,
+    "flops": 5e8,
+}
 
 
 def scale(prices: Prices | None = None) -> Scale:
@@ -246,3 +255,14 @@ def test_other_metrics_score_the_same_answers_and_leave_the_score_alone() -> Non
     baseline = Baseline(name="majority", predictions=HALF, seconds=1.0)
     one = line_of_baseline(baseline, 4, replace(scale(), also={"macro_f1": MacroF1()})).row
     assert one.compared["macro_f1"]["value"] == pytest.approx(expected[1])
+
+
+def test_a_row_that_did_not_converge_says_so() -> None:
+    stuck = [Unit(result={**TRAINED, "dev_loss": 2.4}, path=HERE)] * 2
+    line = line_of(story([GOOD, HALF], trials=stuck), scale())
+    assert "did not converge: dev loss 2.30 before training, 2.40" in (line.row.reason or "")
+    assert not line.fell
+    pieces = [{**PIECE, "learning_rate": rate} for rate in (0.01, 0.04, 0.16)]
+    line = line_of(story([GOOD, HALF], searched=pieces), scale())
+    assert "is the lowest of 3 that were tried" in (line.row.reason or "")
+    assert line.fell

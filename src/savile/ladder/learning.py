@@ -77,7 +77,7 @@ def not_converged(
         trials: its trained seeds.
         top: the metric's highest score.
     """
-    rates = [float(result["learning_rate"]) for result in searched]
+    rates = {float(result["learning_rate"]) for result in searched}
     if stuck := _stuck(trials):
         part = f" with {len(stuck)} of {len(trials)} seeds" if len(stuck) < len(trials) else ""
         before, after = (fmean(t[key] for t in stuck) for key in ("start_loss", "dev_loss"))
