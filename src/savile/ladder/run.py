@@ -235,13 +235,12 @@ class _Run:
             lines = against_teacher(lines, name, teacher.margin, metric, spec.seed)
         lines = said.beside(lines)
         compared = [line.measured for line in lines if line.measured is not None]
-        costs = costs_of([line.row for line in lines], scale.prices)
         concluded = verdict(
             compared,
             self.bench.metric,
             goal=spec.goal,
             seed=spec.seed,
-            costs=costs,
+            costs=costs_of([line.row for line in lines], scale.prices),
             improving=[line.row.technique for line in lines if line.improving],
             starts=starts_of(
                 [line.row for line in lines],
