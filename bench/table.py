@@ -41,6 +41,7 @@ def main() -> None:
         "coverage": coverage(results),
         "served": served(results),
         "memory": memory(results),
+        "bad_start": bad_starts(results),
         "machine": machines(results),
         "board": board(results.get("board-hard_routing", [])),
         "boards": boards(results),
@@ -150,6 +151,35 @@ def served(results: dict[str, list[Record]]) -> str:
                 f"| {found['same_prompt_tokens']} of {n} | {scores} | {seconds} |"
             )
     return lines(rows)
+
+
+def bad_starts(results: dict[str, list[Record]]) -> str:
+    """Return where techniques end whose search starts far too high or too low."""
+    parts: list[str] = []
+    for name in sorted(name for name in results if name.startswith("bad-start-")):
+        records = results[name]
+        setup = one(records, "setup")
+        budget = f"{setup['budget']:,} presentations" if setup["budget"] else "its own budget"
+        parts += [
+            f"`{setup['case']}`, seeds: {setup['seeds']}, {budget}:",
+            "",
+            "| technique | from its own rate | from x100 | from x1/100 |",
+            "|---|---|---|---|",
+        ]
+        runs = {(r["technique"], f"{r['factor']:g}"): r for r in records if r["kind"] == "start"}
+        for record in (r for r in records if r["kind"] == "technique"):
+            technique, endings = record["technique"], record["endings"]
+            good = runs[technique, "1"]
+            cells = [f"{_scored(good)} [{good['low']:.3f}, {good['high']:.3f}]"]
+            cells += [f"{_scored(runs[technique, f])}, {endings[f]}" for f in ("100", "0.01")]
+            parts.append(f"| {technique} | {' | '.join(cells)} |")
+        parts.append("")
+    return lines(parts[:-1])
+
+
+def _scored(run: Record) -> str:
+    score = run["status"] if run["score"] is None else f"{run['score']:.3f}"
+    return f"{score} at {run['learning_rate']:g}" if run["learning_rate"] else score
 
 
 def startup(results: dict[str, list[Record]]) -> str:

@@ -47,3 +47,20 @@ def test_what_stands_beside_the_score_is_a_second_table() -> None:
         "| lora+dpo | 2.000 [1.000, 3.000] |",
     ]
     assert board_table.beside_rows({"kind": "about"}, [{**row, "compared": {}}]) == []
+
+
+def test_a_bad_start_stands_beside_the_good_one() -> None:
+    def start(factor: float, score: float | None, rate: float | None) -> table.Record:
+        told = {"technique": "lora", "factor": factor, "score": score, "learning_rate": rate}
+        return {**told, "kind": "start", "low": 0.9, "high": 0.95, "status": "diverged"}
+
+    records = [
+        {"kind": "setup", "case": "hard_routing", "seeds": 1, "budget": 6000},
+        *(start(1.0, 0.93, 0.0064), start(100.0, None, None), start(0.01, 0.91, 0.004)),
+        {"kind": "technique", "technique": "lora", "endings": {"100": "flagged", "0.01": "found"}},
+    ]
+    line = table.bad_starts({"bad-start-hard_routing": records}).splitlines()[-1]
+    assert line == (
+        "| lora | 0.930 at 0.0064 [0.900, 0.950] | diverged, flagged | 0.910 at 0.004, found |"
+    )
+    assert table.bad_starts({}) == ""
