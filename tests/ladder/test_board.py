@@ -262,7 +262,7 @@ def test_a_row_that_did_not_converge_says_so() -> None:
     line = line_of(story([GOOD, HALF], trials=stuck), scale())
     assert "did not converge: dev loss 2.30 before training, 2.40" in (line.row.reason or "")
     assert not line.fell
-    pieces = [{**PIECE, "learning_rate": rate} for rate in (0.01, 0.04, 0.16)]
+    pieces = [{**PIECE, "learning_rate": rate, "dev_score": 0.5} for rate in (0.01, 0.04, 0.16)]
     line = line_of(story([GOOD, HALF], searched=pieces), scale())
     assert "is the lowest of 3 that were tried" in (line.row.reason or "")
     assert line.fell

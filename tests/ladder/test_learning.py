@@ -8,19 +8,27 @@ import pytest
 
 from savile import spec as specs
 from savile.ladder import run as ladder
-from savile.ladder.folder import RunFolder, unit_id
+from savile.ladder.folder import RunFolder, Unit, unit_id
 from savile.ladder.learning import loss_fell, not_converged, starts_of
 from savile.ladder.progress import Step
 from savile.ladder.verdict import Start
 from savile.spec import Candidate
-from savile.types import BoardRow, Kind
+from savile.types import BoardRow, Kind, Prediction
 from tests import small_case
 
 Row = dict[str, Any]
 
 
-def trial(start: float | None, end: float | None, rate: float = 0.01) -> Row:
-    return {"start_loss": start, "dev_loss": end, "dev_score": 0.3, "learning_rate": rate}
+def trial(
+    start: float | None, end: float | None, *, rate: float = 0.01, score: float = 0.3
+) -> Unit:
+    told = {"start_loss": start, "dev_loss": end, "dev_score": score, "learning_rate": rate}
+    answers = tuple(Prediction(id=str(n), text="", answer=None) for n in range(200))
+    return Unit(path=Path("unit"), result=told, predictions=answers)
+
+
+def pieces(*rates: float, score: float = 0.3) -> list[Row]:
+    return [{"learning_rate": rate, "dev_score": score} for rate in rates]
 
 
 @pytest.mark.parametrize(
@@ -33,9 +41,9 @@ def trial(start: float | None, end: float | None, rate: float = 0.01) -> Row:
     ],
 )  # fmt: skip
 def test_a_loss_that_did_not_fall_is_said_of_as_many_seeds(
-    trials: Sequence[Row], said: str | None
+    trials: Sequence[Unit], said: str | None
 ) -> None:
-    found = not_converged((), trials)
+    found = not_converged((), trials, 1.0)
     assert (found or "").startswith(said or "")
     assert (found is None) == (said is None)
 
@@ -49,10 +57,28 @@ def test_a_loss_fell_when_it_fell_with_some_seed_or_is_not_known() -> None:
 def test_the_advice_fits_a_rate_that_was_given_and_one_that_was_searched() -> None:
     stuck = [trial(1.4, 1.7, rate=0.6)]
     assert "without the given learning rate, 0.6, it is searched" in (
-        not_converged((), stuck) or ""
+        not_converged((), stuck, 1.0) or ""
     )
-    tried = [{"learning_rate": rate} for rate in (0.6, 0.01)]
-    assert "none of 2 learning rates was right" in (not_converged(tried, stuck) or "")
+    searched = not_converged(pieces(0.6, 0.01), stuck, 1.0)
+    assert searched is not None
+    assert "none of 2 learning rates was right" in searched
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ((0.9, 0.8), None),
+        ((0.31, 0.9), "did not converge with 1 of 2 seeds: dev score 0.310, 0.845 after the"),
+        ((0.31, 0.35), "did not converge: dev score 0.330, 0.845 after the search's short run"),
+    ],
+)  # fmt: skip
+def test_a_long_run_that_ends_below_the_short_one_is_said(
+    scores: Sequence[float], said: str | None
+) -> None:
+    searched = pieces(0.01, 0.04, 0.0025, score=0.845)
+    found = not_converged(searched, [trial(1.4, 0.7, score=score) for score in scores], 1.0)
+    assert (found or "").startswith(said or "")
+    assert (found is None) == (said is None)
 
 
 @pytest.mark.parametrize(
@@ -64,12 +90,11 @@ def test_the_advice_fits_a_rate_that_was_given_and_one_that_was_searched() -> No
     ],
 )
 def test_a_search_that_ended_at_an_edge_says_at_which(chosen: float, said: str | None) -> None:
-    searched = [{"learning_rate": rate} for rate in (0.01, 0.04, 0.16, 0.64)]
-    found = not_converged(searched, [trial(1.4, 0.3, rate=chosen)])
+    searched = pieces(0.01, 0.04, 0.16, 0.64)
+    found = not_converged(searched, [trial(1.4, 0.3, rate=chosen)], 1.0)
     assert (said or "") in (found or "")
     assert (found is None) == (said is None)
-    top = [{**trial(1.4, 0.0, rate=chosen), "dev_score": 1.0}]
-    assert not_converged(searched, top) is None
+    assert not_converged(searched, [trial(1.4, 0.0, rate=chosen, score=1.0)], 1.0) is None
 
 
 def row(name: str, kind: Kind) -> BoardRow:

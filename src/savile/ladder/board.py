@@ -107,7 +107,6 @@ def line_of(story: Story, scale: Scale) -> Line:
         stochastic=story.cell.stochastic,
     )
     how = still_improving(story.trials, scale.metric.top)
-    trials = [trial.result for trial in story.trials]
     results = [[unit.result for unit in units] for units in (story.trials, story.measured)]
     against_start = comparison.of_units(*results)
     notes = [
@@ -119,7 +118,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         unread(answers),
         scale.note,
         story.cell.note,
-        not_converged(story.searched, trials, scale.metric.top),
+        not_converged(story.searched, story.trials, scale.metric.top),
         how and f"still improving when its budget ended: {how}; give it more {scale.budget}",
     ]
     row = BoardRow(
@@ -136,7 +135,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         **_learned(story, scale),
         **_costs(story, scale),
     )
-    improving, fell = how is not None, loss_fell(trials)
+    improving, fell = how is not None, loss_fell(story.trials)
     return Line(row=row, measured=measured, improving=improving, fell=fell)
 
 

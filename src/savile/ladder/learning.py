@@ -1,7 +1,8 @@
 """Whether training taught a technique anything, by its dev loss and by the prompt it started from.
 
     fell          = dev loss of the best state <= dev loss before the first step - 0.02
-    not converged = the loss did not fall, or the search ended at an edge of what it tried
+    not converged = the loss did not fall; or the dev score is lower, beyond noise, than after the
+                    search's short run with the same rate; or that rate is an edge of what was tried
     against       = the board's row of the same prompt on the same base without a delta, else the
                     most frequent answer
 
@@ -23,6 +24,8 @@ from savile.dev import Dev
 from savile.job import Job
 from savile.ladder.baselines import majority
 from savile.ladder.bench import Bench
+from savile.ladder.folder import Unit
+from savile.ladder.improving import noise_of
 from savile.ladder.search import AS_GOOD, Ranking
 from savile.ladder.verdict import Start
 from savile.lm.model import Work
@@ -62,14 +65,12 @@ def ranking_of(bench: Bench) -> Ranking:
     return Ranking(n_dev=len(bench.dev), top=bench.metric.top, constant=constant)
 
 
-def loss_fell(trials: Sequence[Result]) -> bool:
+def loss_fell(trials: Sequence[Unit]) -> bool:
     """Return whether training lowered the dev loss with some seed, true where it is not known."""
     return not trials or len(_stuck(trials)) < len(trials)
 
 
-def not_converged(
-    searched: Sequence[Result], trials: Sequence[Result], top: float = 1.0
-) -> str | None:
+def not_converged(searched: Sequence[Result], trials: Sequence[Unit], top: float) -> str | None:
     """Return why a technique's score is not what it could be, in words; None if nothing says so.
 
     Args:
@@ -77,25 +78,35 @@ def not_converged(
         trials: its trained seeds.
         top: the metric's highest score.
     """
-    rates = {float(result["learning_rate"]) for result in searched}
+    pieces = {float(result["learning_rate"]): result for result in searched}
+    chosen = float(trials[0].result["learning_rate"])
     if stuck := _stuck(trials):
-        part = f" with {len(stuck)} of {len(trials)} seeds" if len(stuck) < len(trials) else ""
-        before, after = (fmean(t[key] for t in stuck) for key in ("start_loss", "dev_loss"))
+        before, after = (fmean(r[key] for r in stuck) for key in ("start_loss", "dev_loss"))
         advice = (
-            f"none of {len(rates)} learning rates was right, budget.search_from moves them"
-            if rates
-            else f"without the given learning rate, {trials[0]['learning_rate']:g}, it is searched"
+            f"none of {len(pieces)} learning rates was right, budget.search_from moves them"
+            if pieces
+            else f"without the given learning rate, {chosen:g}, it is searched"
         )
         return (
-            f"did not converge{part}: dev loss {before:.2f} before training, {after:.2f} after it; "
-            f"{advice}"
+            f"{_of_seeds(stuck, trials)}: dev loss {before:.2f} before training, {after:.2f} after "
+            f"it; {advice}"
         )
-    if len(rates) < 2 or all((trial["dev_score"] or 0.0) >= top for trial in trials):
+    if chosen not in pieces or len(pieces) < 2:
         return None
-    chosen = float(trials[0]["learning_rate"])
-    edge = {max(rates): ("highest", "higher"), min(rates): ("lowest", "lower")}.get(chosen)
+    short = float(pieces[chosen]["dev_score"])
+    least = short - noise_of(short, len(trials[0].predictions), top)
+    if lost := [t.result for t in trials if t.result["dev_score"] < least]:
+        return (
+            f"{_of_seeds(lost, trials)}: dev score {fmean(r['dev_score'] for r in lost):.3f}, "
+            f"{short:.3f} after the search's short run with the same learning rate, {chosen:g}; a "
+            "lower one may hold for longer"
+        )
+    if all(trial.result["dev_score"] >= top for trial in trials):
+        return None
+    ends = {max(pieces): ("highest", "higher"), min(pieces): ("lowest", "lower")}
+    edge = ends.get(chosen)
     return edge and (
-        f"did not converge: its learning rate, {chosen:g}, is the {edge[0]} of {len(rates)} that "
+        f"did not converge: its learning rate, {chosen:g}, is the {edge[0]} of {len(pieces)} that "
         f"were tried, and a {edge[1]} one may be better; raise budget.search"
     )
 
@@ -131,7 +142,13 @@ def _prompt(candidate: Candidate) -> str:
     return repr((candidate.base, parts))
 
 
-def _stuck(trials: Sequence[Result]) -> list[Result]:
+def _stuck(trials: Sequence[Unit]) -> list[Result]:
     """Return the seeds whose dev loss training did not lower."""
-    known = [t for t in trials if t.get("start_loss") is not None and t["dev_loss"] is not None]
-    return [t for t in known if t["dev_loss"] > t["start_loss"] - AS_GOOD]
+    results = [trial.result for trial in trials]
+    known = [r for r in results if r.get("start_loss") is not None and r["dev_loss"] is not None]
+    return [r for r in known if r["dev_loss"] > r["start_loss"] - AS_GOOD]
+
+
+def _of_seeds(some: Sequence[Result], trials: Sequence[Unit]) -> str:
+    part = f" with {len(some)} of {len(trials)} seeds" if len(some) < len(trials) else ""
+    return f"did not converge{part}"
