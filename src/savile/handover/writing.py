@@ -22,7 +22,7 @@ from savile.export import prompt
 from savile.export.base import Customization, Form, Opened, Where
 from savile.handover import facts as facts_file
 from savile.handover.card import card, told
-from savile.handover.check import difference, seen
+from savile.handover.check import difference, limit_of, seen
 from savile.handover.facts import Checked, Facts, Measured, OfBase
 from savile.handover.rows import Rows, rows_of
 from savile.ladder import bases
@@ -134,14 +134,16 @@ def _with_weights(
     """Write a trained technique; return its form and what reading it back found."""
     lm = base.lm
     with attached(base, trial.ready) as on_base:
-        measured = seen(Opened(lm, lm.template), made.frame, rows.examples)
+        own = Opened(lm, lm.template)
+        measured = seen(own, made.frame, rows.examples)
         chosen = _chosen(form, replace(made, attached=on_base))
         _write(chosen, replace(made, attached=on_base), place)
     _same_prompt(place, made)
+    limit = limit_of(lm.model.dtype, measured, seen(own, made.frame, rows.examples))
     where = Where(str(lm.device), _name(lm.model.dtype))
     with _load(chosen).opened(place, made, where) as opened:
         found = seen(opened, made.frame, rows.examples)
-        largest = difference(measured, found, lm.model.dtype, str(place.name))
+        largest = difference(measured, found, limit, trial.ready.candidate.name)
         answers = answers_of(Local(opened.lm), made.frame, rows.examples, made.max_new_tokens)
     known = {prediction.id: prediction.text for prediction in trial.unit.predictions}
     same = sum(known.get(answer.id) == answer.text for answer in answers)
