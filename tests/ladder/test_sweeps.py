@@ -69,6 +69,16 @@ def test_each_value_is_held_against_the_last_that_paid() -> None:
     assert "16 paid (+0.300 over 1" in line
 
 
+def test_what_the_number_of_steps_leaves_open_may_have_paid() -> None:
+    (alone,) = said(technique("nearest(k=1)", 0.3), technique("nearest(k=4)", 0.32), ladder=LADDER)
+    assert "k = 4 paid (+0.020" in alone
+    names = [f"nearest(k={k})" for k in range(1, 9)]
+    many = [technique(n, 0.3 if n == names[0] else 0.32) for n in names]
+    (line,) = said(*many, ladder=[{"nearest": {"k": list(range(1, 9))}}])
+    assert "k = 2 may have paid (+0.020" in line
+    assert " paid (" not in line.replace("may have paid", "")
+
+
 def test_one_seed_of_chance_tells_nothing() -> None:
     one, four = (
         Measured(name=m.name, statistics=m.statistics, binary=True, stochastic=True)

@@ -2,8 +2,8 @@
 
     paid(v) = v's score is above that of the last value that paid, beyond its noise;  v rises
 
-The first value is where it starts. The level is divided by all pairs of values of all sweeps of the
-board (Bonferroni), so it holds whichever values are compared in the end.
+The first value is where it starts. The level is divided by the steps of all sweeps of the board
+(Bonferroni); what is above the noise of its own step alone `may have paid`.
 
 Source: the paired comparison of `stats/comparison.py`. Cost: a subtraction a pair.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 from typing import Any, NamedTuple
 
 from savile.ladder.standing import Standing
@@ -55,10 +54,10 @@ def what_paid(standing: Standing, every: Sequence[Resampled], sweeps: Sequence[S
         for sweep in sweeps
     ]
     found = [(sweep, values) for sweep, values in found if len(values) > 1]
-    pairs = sum(len(list(combinations(values, 2))) for _, values in found)
+    steps = sum(len(values) - 1 for _, values in found)
     if not standing.enough:
         return []
-    return [_said(standing, sweep, values, ALPHA / pairs) for sweep, values in found]
+    return [_said(standing, sweep, values, ALPHA / steps) for sweep, values in found]
 
 
 def _said(standing: Standing, sweep: Sweep, values: Sequence[Any], level: float) -> str:
@@ -68,8 +67,9 @@ def _said(standing: Standing, sweep: Sweep, values: Sequence[Any], level: float)
     for value, one in values[1:]:
         c = difference(one, best)
         paid = c.difference > 0 and c.p < level
+        maybe = "may have paid" if c.difference > 0 and c.p < ALPHA else "did not pay"
         lucky = one.measured.one_seed or best.measured.one_seed
-        verb = "is not told by one seed" if lucky else "paid" if paid else "did not pay"
+        verb = "is not told by one seed" if lucky else "paid" if paid else maybe
         limits = "" if lucky else f", 95 % interval {show(c.low)} to {show(c.high)}"
         sign = "+" if c.difference >= 0 else ""
         steps.append(f"{key} = {value:g} {verb} ({sign}{show(c.difference)} over {at:g}{limits})")
