@@ -1,6 +1,6 @@
 """Runs bundled cases (or specs) and keeps their boards as raw results, for the tables of the docs.
 
-    python bench/boards.py hard_routing easy_routing --seeds 5
+    python bench/boards.py hard_routing easy_routing --seeds 5 --every
     python bench/boards.py path/to/task.yaml
 
 Each board goes to `bench/results/<date>-board-<task>.jsonl`: a machine line, one line a row, the
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import machine
+from savile import registry
+from savile.spec import Spec, load
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LEFT_OUT = ("mistakes",)
@@ -32,6 +34,7 @@ def main() -> None:
     parser.add_argument("specs", nargs="+", help="bundled cases or task.yaml files")
     parser.add_argument("--seeds", type=int, default=None)
     parser.add_argument("--base", default=None)
+    parser.add_argument("--every", action="store_true", help="every delta, alone and combined")
     parser.add_argument("--runs", type=Path, default=None, help="keep run folders here (resumable)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -47,11 +50,28 @@ def run(spec: str, options: argparse.Namespace, runs: Path) -> dict[str, Any]:
         path = Path(str(resources.files("savile") / "embedded" / "cases" / spec / "task.yaml"))
     base = [] if options.base is None else ["--set", f"base={options.base}"]
     seeds = [] if options.seeds is None else ["--set", f"seeds={options.seeds}"]
+    ladder = ["--set", f"ladder={json.dumps(every(load(path)))}"] if options.every else []
     out = runs / f"{path.parent.name}-{path.stem}-{options.base or 'own'}"
     command = [sys.executable, "-m", "savile", "run", str(path), "--out", str(out), "--json"]
-    done = subprocess.run([*command, *base, *seeds], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([*command, *base, *seeds, *ladder], stdout=subprocess.PIPE, check=True)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
+
+
+def every(spec: Spec) -> list[Any]:
+    """Return the ladder of every prompt technique, every delta, and some of their combinations.
+
+    Where the rows show worked steps, what is tuned learns the steps.
+    """
+    steps = "chain_of_thought+" if spec.data.rationale else ""
+    ladder: list[Any] = ["zero_shot", "one_shot"]
+    ladder += [{name: {"k": k}} for name, k in (("few_shot", 8), ("few_shot", 16), ("nearest", 8))]
+    ladder += ["system", {"system+few_shot": {"k": 4}}] if spec.prompt.system else []
+    ladder += ["chain_of_thought", {"few_shot+chain_of_thought": {"k": 4}}] if steps else []
+    ladder += [f"{steps}{delta}" for delta in registry.parts("deltas")]
+    ladder += ["lora"] if steps else []
+    ladder += [{f"few_shot+{steps}lora": {"few_shot": {"k": 4}}}, f"{steps}prompt_tuning+lora"]
+    return ladder + [f"{steps}lora+{merge}" for merge in ("soup", "ties", "dare")]
 
 
 def keep(document: dict[str, Any]) -> None:
