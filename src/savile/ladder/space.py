@@ -70,7 +70,7 @@ def check(
 def bytes_of(folder: RunFolder, cell: Cell, candidate: Candidate, bench: Bench, n: int) -> int:
     """Return the bytes that one technique has still to write."""
     bench = bench.on(candidate.base)
-    name, pieces = candidate.name, cell.most_tries if cell.piece else 0
+    name, pieces = candidate.name, cell.tries if cell.piece else 0
     trials, measured, searched = (
         [unit for unit in units if not (folder.path / unit).exists()]
         for units in (
