@@ -1,5 +1,6 @@
 """The preference builder: own answers to train rows and logs become pairs that can be read back."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from savile.ladder.progress import Step
 from savile.metrics.token_f1 import TokenF1
 from savile.spec import Spec
 from tests import small_case
+from tests.endpoint_server import Server, answers
 
 HOT = Drawing(samples=6, temperature=8.0)
 """The random base is sure of one label: only hot samples differ."""
@@ -96,6 +98,35 @@ def test_the_same_seed_gives_the_same_file(spec: Spec, built: Built, tmp_path: P
         pairs.write(pairs.from_samples(given, HOT), tmp_path / name)
     one, two, three = ((tmp_path / name).read_bytes() for name in names)
     assert one == two != three
+
+
+def test_the_spec_may_name_the_file_that_is_to_be_built(spec: Spec, built: Built) -> None:
+    named = specs.load(spec.path, ["data.preferences=not_yet.jsonl"])
+    assert pairs.from_samples(named, HOT).pairs == built.pairs
+
+
+def test_a_model_behind_an_api_answers_too(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-pairs-0123456789abcdef")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    wanted = {row.input: row.output for row in data.load(spec).train}
+    turn = itertools.count()
+
+    def said(question: str) -> str:
+        return wanted[question] if next(turn) % 2 else "never"
+
+    with Server(answers(said)).running() as server:
+        base = f"base={{endpoint: {server.url}, model: served}}"
+        task = specs.load(
+            spec.path, [base, "prompt={}", "metric=exact_match", "ladder=[zero_shot]"]
+        )
+        built = pairs.from_samples(task, Drawing(rows=10))
+    assert sum(built.questions.values()) == 10
+    assert built.pairs
+    assert {(p["chosen"], p["rejected"]) for p in built.pairs} <= {
+        ("yes", "never"),
+        ("no", "never"),
+    }
+    assert all(p["chosen"] == wanted[p["prompt"]] for p in built.pairs)
 
 
 def test_fewer_rows_and_more_pairs_of_each(spec: Spec, built: Built) -> None:

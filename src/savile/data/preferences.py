@@ -175,7 +175,7 @@ def _divided(name: str, parts: Mapping[str, Sequence[Record]], *, held_out: bool
         part: tuple(_preference(r) for r, s in zip(rows, splits, strict=True) if s == part)
         for part in SPLITS
     }
-    told = ", ".join(f"{len(found[part])} {part}" for part in found)
+    told = ", ".join(f"{len(own)} {part}" for part, own in found.items() if own)
     note = f"{name}: {len(rows)} preferences ({told}), split by a hash of the question"
     return Found(found, (note, *(notes if moved else ())))
 

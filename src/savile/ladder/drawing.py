@@ -146,7 +146,7 @@ def _parsed(spec: Spec, written: str) -> Spec:
 
 
 def draw(
-    answering: Answering,
+    model: Answering,
     rows: Sequence[Example],
     drawing: Drawing,
     seed: int,
@@ -155,23 +155,23 @@ def draw(
     """Return the samples of every row, in their order.
 
     Args:
-        answering: what answers.
+        model: what answers.
         rows: the questions; all fit the context.
         drawing: how many samples, and how they are drawn.
         seed: of all of them.
         on_rows: told how many rows are answered.
     """
-    frame = answering.frame
+    frame = model.frame
     asked = Asked(
         labels=frame.labels if closed(frame) else (),
-        max_new_tokens=answering.limit,
+        max_new_tokens=model.limit,
         n=drawing.samples,
         temperature=drawing.temperature,
         top_p=drawing.top_p,
         seed=seed,
     )
     found: list[list[Answer]] = [[] for _ in rows]
-    with closing(answering.base.answers([frame.messages(row) for row in rows], asked)) as groups:
+    with closing(model.base.answers([frame.messages(row) for row in rows], asked)) as groups:
         for group in groups:
             for row, answer in group:
                 found[row].append(answer)
@@ -179,12 +179,12 @@ def draw(
     return found
 
 
-def was_cut(answering: Answering, row: Example, answer: Answer) -> bool:
+def was_cut(model: Answering, row: Example, answer: Answer) -> bool:
     """Return whether an answer ended at the limit or at the end of the context."""
     if answer.label is not None:
         return False
-    room = answering.limit
-    if answering.base.context is not None:
-        prompt = answering.base.prompt_tokens(answering.frame.messages(row))
-        room = min(room, answering.base.context - prompt)
+    room = model.limit
+    if model.base.context is not None:
+        prompt = model.base.prompt_tokens(model.frame.messages(row))
+        room = min(room, model.base.context - prompt)
     return answer.completion_tokens >= room

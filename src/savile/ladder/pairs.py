@@ -57,7 +57,7 @@ def from_samples(
     """
     work = progress.Work(1.0, on_progress)
     work.say("load", "the data")
-    dataset, metric = data.load(spec), metric_of(spec)
+    dataset, metric = data.load(_before_pairs(spec)), metric_of(spec)
     rows = _one_each(dataset.train, drawing.rows)
     with answering(spec, dataset, drawing, rows) as model:
         shown = {row.input for row in model.frame.demonstrations}
@@ -169,6 +169,11 @@ def _one_each(train: Sequence[Example], most: int | None) -> list[Example]:
     return [row for row in rows if row.id in kept]
 
 
+def _before_pairs(spec: Spec) -> Spec:
+    """Return the spec without `data.preferences`, which may name the file that is to be built."""
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"preferences": None})})
+
+
 def _question(
     model: Answering, metric: Metric, row: Example, answers: Sequence[Answer]
 ) -> Question:
@@ -183,7 +188,7 @@ def _question(
 
 def _scored_by_metric(spec: Spec, answers: Sequence[Logged], file: Path) -> list[Logged]:
     """Return logged answers to train questions with their score, the others without one."""
-    dataset = data.load(spec)
+    dataset = data.load(_before_pairs(spec))
     frame, metric = frame_of(spec, dataset), metric_of(spec)
     rows = {fold(row.input): row for row in _one_each(dataset.train, None)}
     known = [rows.get(fold(one.input)) for one in answers]
