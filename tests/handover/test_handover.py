@@ -26,6 +26,7 @@ BOTH = "prompt_tuning+lora(learning_rate=0.02)"
 FORM_OF = {
     "zero_shot": "prompt",
     "few_shot(k=2)": "prompt",
+    "nearest_states(k=2)": "prompt",
     LORA: "peft",
     "p_tuning(learning_rate=0.02)": "peft",
     "bottleneck(learning_rate=0.02)": "savile",
@@ -33,9 +34,10 @@ FORM_OF = {
     BOTH: "savile",
 }
 LADDER = (
-    "[zero_shot, {few_shot: {k: 2}}, {few_shot: {k: 30}}, {lora: {learning_rate: 0.02}}, "
-    "{p_tuning: {learning_rate: 0.02}}, {bottleneck: {learning_rate: 0.02}}, "
-    "{last_layers: {learning_rate: 0.02}}, {prompt_tuning+lora: {lora: {learning_rate: 0.02}}}]"
+    "[zero_shot, {few_shot: {k: 2}}, {nearest_states: {k: 2}}, {few_shot: {k: 30}}, "
+    "{lora: {learning_rate: 0.02}}, {p_tuning: {learning_rate: 0.02}}, "
+    "{bottleneck: {learning_rate: 0.02}}, {last_layers: {learning_rate: 0.02}}, "
+    "{prompt_tuning+lora: {lora: {learning_rate: 0.02}}}]"
 )
 INPUTS = ["lost cup", "sold rug", "kept pen", "took net"]
 pytestmark = [
@@ -76,7 +78,7 @@ def test_the_first_form_that_holds_it_answers_as_the_run(
     measured = run.technique(technique)
     assert handed.technique == technique
     assert handed.predictions(INPUTS) == measured.predictions(INPUTS)
-    assert handed.messages("lost cup")[-1] == {"role": "user", "content": "lost cup"}
+    assert handed.messages("kept rug")[-1] == {"role": "user", "content": "kept rug"}
     assert list(tmp_path.iterdir()) == [made.folder]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ from savile.types import Example
 GENERATION: Final = "generation_config.json"
 NOTHING_TRAINED: Final = "nothing of it is trained"
 """Why a form that holds weights cannot hold a prompt."""
+
+Holds = Literal["adapter", "model", "prompt"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class Where(NamedTuple):
 
     device: str
     dtype: str
-    """`float32` or `bfloat16`."""
+    """`float32`, `bfloat16`, or `auto`."""
 
 
 class Opened(NamedTuple):
@@ -73,8 +75,8 @@ class Form(ABC):
 
     rank: ClassVar[int]
     """The form of the lowest rank that can hold a technique is taken where none is asked for."""
-    on_base: ClassVar[bool]
-    """Whether the files hold weights that fit only the base they were trained on."""
+    holds: ClassVar[Holds]
+    """An `adapter` fits only the base it was trained on; a `model` and a `prompt` need none."""
     library: ClassVar[str] = "savile"
     """What loads it, in the words of a model card."""
 

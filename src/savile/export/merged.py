@@ -20,6 +20,7 @@ from typing import ClassVar, final
 from savile.export.base import (
     Customization,
     Form,
+    Holds,
     Opened,
     Where,
     loaded,
@@ -35,7 +36,7 @@ class Merged(Form):
     """The base with the technique in its weights."""
 
     rank: ClassVar[int] = 2
-    on_base: ClassVar[bool] = False
+    holds: ClassVar[Holds] = "model"
     library: ClassVar[str] = "transformers"
 
     def refusal(self, made: Customization) -> str | None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from savile import registry, store
 from savile.deltas.base import Delta, Peft
 from savile.errors import IntegrityError, Problem
-from savile.export.base import NOTHING_TRAINED, Customization, Form, Opened, Where
+from savile.export.base import NOTHING_TRAINED, Customization, Form, Holds, Opened, Where
 from savile.lm import folder as files
 from savile.lm.load import quiet, tokenizer_of
 from savile.lm.template import Template
@@ -37,7 +37,7 @@ class PeftAdapter(Form):
     """An adapter in PEFT's format."""
 
     rank: ClassVar[int] = 1
-    on_base: ClassVar[bool] = True
+    holds: ClassVar[Holds] = "adapter"
     library: ClassVar[str] = "peft"
 
     def refusal(self, made: Customization) -> str | None:

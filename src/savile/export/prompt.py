@@ -28,7 +28,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from savile import store
 from savile.errors import Problem, UsageError
-from savile.export.base import Customization, Form, Opened, Where
+from savile.export.base import Customization, Form, Holds, Opened, Where
 from savile.ladder.written import FRAME, frame_json
 from savile.predict import closed
 from savile.prompts.base import Frame
@@ -46,7 +46,7 @@ class Prompt(Form):
     """The prompt alone; every other form carries it, too."""
 
     rank: ClassVar[int] = 4
-    on_base: ClassVar[bool] = False
+    holds: ClassVar[Holds] = "prompt"
 
     def refusal(self, made: Customization) -> str | None:
         """Return None where the prompt is all there is."""

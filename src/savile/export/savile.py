@@ -19,7 +19,7 @@ import safetensors.torch
 
 from savile import store
 from savile.errors import IntegrityError, Problem
-from savile.export.base import NOTHING_TRAINED, Customization, Form, Opened, Where
+from savile.export.base import NOTHING_TRAINED, Customization, Form, Holds, Opened, Where
 from savile.lm import folder as files
 from savile.technique import build
 
@@ -32,7 +32,7 @@ class Savile(Form):
     """The delta in Savile's format."""
 
     rank: ClassVar[int] = 3
-    on_base: ClassVar[bool] = True
+    holds: ClassVar[Holds] = "adapter"
 
     def refusal(self, made: Customization) -> str | None:
         """Return None for everything that is trained."""

@@ -34,6 +34,7 @@ from savile.errors import EnvironmentProblem, Problem
 from savile.export.base import (
     Customization,
     Form,
+    Holds,
     Opened,
     Where,
     loaded,
@@ -73,7 +74,7 @@ class Vocabulary(Form):
     """A soft prompt as new tokens of an ordinary model."""
 
     rank: ClassVar[int] = 5
-    on_base: ClassVar[bool] = False
+    holds: ClassVar[Holds] = "model"
     library: ClassVar[str] = "transformers"
 
     def refusal(self, made: Customization) -> str | None:

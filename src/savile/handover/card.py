@@ -59,7 +59,7 @@ model.predict(["a question"])
 
 def _lines(facts: Facts, form: Form) -> str:
     name = facts.base.spec
-    if not form.on_base:
+    if form.holds != "adapter":
         return form.to_load("")
     if name in EMBEDDED:
         return IN_PACKAGE.format(EMBEDDED[name], name) + form.to_load("BASE")

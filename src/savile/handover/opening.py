@@ -60,7 +60,7 @@ class Handed:
         self._folder, self._named, self._device = folder, base, device
         self._form = _form(self.facts.form, folder)
         self._neighbors, self._open = Neighbors(), ExitStack()
-        if self.facts.base.dtype is not None:
+        if self._form.holds != "prompt":
             _ = self._base
 
     @property
@@ -106,16 +106,19 @@ class Handed:
             lm=base.lm if isinstance(base, Local) else None,
         )
 
+    @property
+    def _where(self) -> Where:
+        return Where(self._device, self.facts.base.dtype or "auto")
+
     @cached_property
     def _base(self) -> Base:
         """The plain base, or the whole model of a folder that holds one."""
         own = self.facts.base
-        if own.dtype is not None and not self._form.on_base:
-            where = Where(self._device, own.dtype)
-            opened = self._form.opened(self._folder, self._made(None), where)
+        if self._form.holds == "model":
+            opened = self._form.opened(self._folder, self._made(None), self._where)
             return Local(self._open.enter_context(opened).lm)
         named = bases.from_json(own.spec if self._named is None else self._named)
-        if self._form.on_base and bases.identity(named, Path()) != own.sha256:
+        if self._form.holds == "adapter" and bases.identity(named, Path()) != own.sha256:
             raise IntegrityError(
                 Problem(
                     where=str(self._folder),
@@ -132,12 +135,10 @@ class Handed:
     @contextmanager
     def _attached(self, base: Base) -> Iterator[Base]:
         """Put the folder's weights on the base while the block runs."""
-        dtype = self.facts.base.dtype
-        if not self._form.on_base or dtype is None:
+        if self._form.holds != "adapter":
             yield base
             return
-        where = Where(self._device, dtype)
-        with self._form.opened(self._folder, self._made(base), where) as opened:
+        with self._form.opened(self._folder, self._made(base), self._where) as opened:
             yield Local(opened.lm)
 
 
