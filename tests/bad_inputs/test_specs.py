@@ -86,7 +86,7 @@ CASES = [
         "'stop' holds an empty text, which would end every answer at once",
     ),
     yaml("C5-stop-is-a-text", SPEC.replace("prompt:", "prompt:\n  stop: END"), "a list of texts"),
-    yaml("C5-stop-is-a-number", SPEC.replace("prompt:", "prompt:\n  stop: [null]"), "quote it"),
+    yaml("C5-stop-is-nothing", SPEC.replace("prompt:", "prompt:\n  stop: [null]"), "quote it"),
     yaml("C5-huge", SPEC.replace("{k: 4}", "{k: 1000000}"), "'k' should be at most 1024"),
     yaml("C5-nan", added("goal: .nan"), "finite"),
     yaml("C5-inf", added("budget: {seconds: .inf}"), "finite"),
