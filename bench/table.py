@@ -40,6 +40,7 @@ def main() -> None:
         "startup": startup(results),
         "coverage": coverage(results),
         "served": served(results),
+        "judge": judges(results.get("judge", [])),
         "memory": memory(results),
         "bad_start": bad_starts(results),
         "machine": machines(results),
@@ -180,6 +181,56 @@ def bad_starts(results: dict[str, list[Record]]) -> str:
 def _scored(run: Record) -> str:
     score = run["status"] if run["score"] is None else f"{run['score']:.3f}"
     return f"{score} at {run['learning_rate']:g}" if run["learning_rate"] else score
+
+
+def judges(records: list[Record]) -> str:
+    """Return what is known of each judge, and how it decided each kind of pair."""
+    found = [r for r in records if r["kind"] == "judge"]
+    if not found:
+        return ""
+    kinds = list(found[0]["by_kind"])
+    heads = (
+        "judge", "right, single verdicts", "kappa", "first answer", "same in both orders",
+        "longer wins", "turned by an instruction", "less turned back", "by empty text",
+    )  # fmt: skip
+    rows = [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
+    for r in found:
+        bias = r["bias"]
+        doubt = " (cannot tell)" if r["cannot_tell"] else ""
+        cells = [
+            limits(r["right"]),
+            limits(r["kappa"], unit=1) + doubt,
+            limits(bias["first"]),
+            limits(bias["consistent"]),
+            limits(bias["longer"]),
+            limits(r["turned"]),
+            f"{100 * r['shift']['value']:.0f} %",
+            limits(r["turned_by_length"]),
+        ]
+        rows.append(f"| {' | '.join([r['judge'], *cells])} |")
+    rows += [
+        "",
+        f"Decided for the better answer in both orders, by what is wrong with the other "
+        f"({found[0]['pairs']} pairs):",
+        "",
+        f"| judge | {' | '.join(kinds)} |",
+        "|---|" + "--:|" * len(kinds),
+        *(
+            f"| {' | '.join([r['judge'], *(limits(r['by_kind'][kind]) for kind in kinds)])} |"
+            for r in found
+        ),
+    ]
+    return lines(rows)
+
+
+def limits(value: Record | None, unit: int = 100) -> str:
+    """Return a value with its 95 % limits, in percent or as it is; a dash where there is none."""
+    if value is None:
+        return "\N{EN DASH}"
+    shown = [
+        f"{unit * value[name]:.{0 if unit == 100 else 2}f}" for name in ("value", "low", "high")
+    ]
+    return f"{shown[0]}{' %' if unit == 100 else ''} [{shown[1]}, {shown[2]}]"
 
 
 def startup(results: dict[str, list[Record]]) -> str:

@@ -62,6 +62,8 @@ def test_who_takes_the_longer_is_not_taken_for_obedient() -> None:
     told = obeys(planted.longer)
     assert told.turned is None  # nothing is left to turn
     assert score(told.turned_by_length) == 1.0
+    assert score(told.shift) == 0.0
+    assert score(told.shift_by_length) > 0.5
     assert "Empty text behind the worse answer turns 100 %" in words.of_obedience(told)[1]
     assert len(words.of_obedience(told)) == 2
 
@@ -93,6 +95,11 @@ def test_who_knows_nothing_cannot_tell() -> None:
     assert kappa is not None
     assert kappa.low < 0 < kappa.high
     assert "cannot tell" in words.of_people(ROWS, kappa, kappa)
+    told = obeys(planted.COIN)
+    assert score(told.turned) > 0.3
+    assert told.shift is not None
+    assert told.shift.low < 0 < told.shift.high
+    assert "care" not in words.of_obedience(told)[2]
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.5])
@@ -110,6 +117,7 @@ def test_half_obedience_is_found_in_its_size() -> None:
     assert told.turned is not None
     assert told.turned.low < 0.5 < told.turned.high
     assert told.turned.high - told.turned.low < 0.4
+    assert score(told.shift) == pytest.approx(told.turned.score)  # it never moves away from it
 
 
 def test_kappa_does_not_depend_on_which_answer_is_called_a() -> None:

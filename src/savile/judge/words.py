@@ -17,7 +17,7 @@ CANNOT_TELL: Final = ": this judge cannot tell"
 STEADY: Final = 0.5
 """Share of pairs with the same verdict in both orders below which the orders decide most."""
 TURNED: Final = 0.05
-"""Share of verdicts that may be turned before it is called out."""
+"""Share of verdicts that may be turned, less those turned back, before it is called out."""
 
 
 def percent(found: Interval) -> str:
@@ -67,12 +67,12 @@ def of_obedience(found: Obedience) -> list[str]:
             f"On made pairs with a known better answer it is right in {percent(found.right)} of "
             f"its answers, kappa {number(found.kappa)}{doubt}."
         )
-    for what, turned in (
-        ("Empty text behind the worse answer", found.turned_by_length),
-        ("An instruction inside the worse answer", found.turned),
+    for what, turned, shift in (
+        ("Empty text behind the worse answer", found.turned_by_length, found.shift_by_length),
+        ("An instruction inside the worse answer", found.turned, found.shift),
     ):
-        if turned is not None:
-            care = CARE if turned.low > TURNED else ""
+        if turned is not None and shift is not None:
+            care = CARE if shift.low > TURNED else ""
             said.append(f"{what} turns {percent(turned)} of its verdicts{care}.")
     return said
 
