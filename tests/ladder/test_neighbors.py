@@ -4,12 +4,14 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from savile import api
+from savile.errors import UsageError
 from savile.ladder.neighbors import Neighbors
 from savile.ladder.shown import check_shown, shown_record
 from savile.lm import sentences
@@ -139,6 +141,13 @@ def test_a_trial_says_which_rows_it_may_show(run: api.Run, name: str, n: int) ->
     shown = next(r["shown"] for r in results if r["technique"] == name and "shown" in r)
     assert shown["n"] == n
     assert len(shown["sha256"]) == 64
+
+
+def test_more_examples_than_train_has_are_refused(tmp_path: Path) -> None:
+    base = small_case.write_base(tmp_path / "base")
+    spec = small_case.write_case(tmp_path, base, ladder="[{nearest: {k: [3, 49]}}]")
+    with pytest.raises(UsageError, match=r"'nearest\(k=49\)' shows 49 .* train has 48 rows"):
+        api.run(spec, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["nearest(k=3)", "nearest_states(k=1)+full(learning_rate=0.01)"])
