@@ -1,5 +1,8 @@
 """Shared fixtures: one thread, and a tiny base that has learned something a delta can build on."""
 
+from collections.abc import Callable
+from functools import cache
+
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from savile.lm.tree import Paths, build
 from savile.prompts.base import Frame
 from savile.types import Example
 from tests import tiny
+from tests.gates import Gate, Record
 
 RULES = {"a": "ABCDEFGH", "b": "KLMNOPQR", "c": "abcdefgh", "d": "klmnopqr"}
 """The rules of the tiny world: under rule `b` the answer to `4` is `O`."""
@@ -26,10 +30,16 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session")
-def trained_weights() -> dict[str, torch.Tensor]:
-    """Return Llama weights that know the four rules, and answer `?` with any of them."""
-    lm = LM(tiny.model("llama", seed=3, scale=6.0), tiny.tokenizer(), name="llama")
+@pytest.fixture
+def gate(record_property: Record) -> Gate:
+    """Return what records the figures of a test for the table of techniques."""
+    return Gate(record_property)
+
+
+@cache
+def learned(family: str) -> dict[str, torch.Tensor]:
+    """Return weights of one family that know the four rules, and answer `?` with any of them."""
+    lm = LM(tiny.model(family, seed=3, scale=6.0), tiny.tokenizer(), name=family)
     frame = Frame()
     examples = [e for rule in RULES for said in (rule, "?") for e in rows(said, rule)]
     tree = build(
@@ -52,11 +62,21 @@ def trained_weights() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def trained_lm(trained_weights: dict[str, torch.Tensor]) -> LM:
-    """Return a fresh copy of the trained tiny base."""
-    model = tiny.model("llama", seed=3, scale=6.0)
-    model.load_state_dict(trained_weights)
-    return LM(model, tiny.tokenizer(), name="llama")
+def trained() -> Callable[[str], LM]:
+    """Return what gives a fresh copy of the trained tiny base of a family."""
+
+    def made(family: str) -> LM:
+        model = tiny.model(family, seed=3, scale=6.0)
+        model.load_state_dict(learned(family))
+        return LM(model, tiny.tokenizer(), name=family)
+
+    return made
+
+
+@pytest.fixture
+def trained_lm(trained: Callable[[str], LM]) -> LM:
+    """Return a fresh copy of the trained tiny Llama."""
+    return trained("llama")
 
 
 @pytest.fixture
