@@ -6,8 +6,9 @@
 Every delta is run on a bundled case from its own learning rate and from 100 and 1/100 times it
 (`budget.search_from`), searches and final runs inside the same share. A bad start is *found* when
 its mean test score lies in the interval of the good start's row or above it, *flagged* when its row
-says that it did not converge or its verdict that it learned nothing, else *missed*. Run folders are
-kept in `--runs`, so that the same command goes on where it was stopped. The results go to
+says that it did not converge or its verdict that it learned nothing, else *missed*; one seed has an
+interval without the scatter of seeds, so it misses more. Run folders are kept in `--runs`: the same
+command with the same code goes on where it was stopped. The results go to
 `bench/results/<date>-bad-start-<case>.jsonl`: a line for each run, and one for each technique.
 """
 
@@ -33,6 +34,8 @@ FACTORS = (1.0, 100.0, 0.01)
 NOT_CONVERGED = "did not converge"
 NOTHING = "Learned nothing"
 """How a line of the verdict about such techniques begins."""
+NOTHING_WORKED = 6
+"""Exit code of a run without a score, whose board is kept."""
 KEPT = ("status", "reason", "score", "low", "high", "score_by_seed", "train_examples", "seconds")
 
 Record = dict[str, Any]
@@ -83,9 +86,11 @@ def started(delta: str, factor: float, options: argparse.Namespace, runs: Path) 
         wanted["budget.train_examples"] = options.budget
     sets = [word for key, value in wanted.items() for word in ("--set", f"{key}={value}")]
     out = runs / f"{options.case}-{delta}-{factor:g}-{options.seeds}-{options.budget or 'own'}"
-    command = [sys.executable, "-m", "savile", "run", str(path), "--out", str(out), "--json"]
-    done = subprocess.run([*command, *sets], stdout=subprocess.PIPE, check=False)
-    board = json.loads(done.stdout) if done.stdout else json.loads((out / "board.json").read_text())
+    command = [sys.executable, "-m", "savile", "run", str(path), "--out", str(out), *sets]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode not in (0, NOTHING_WORKED):
+        raise SystemExit(f"{delta} from x{factor:g}: exit code {done.returncode}")
+    board = json.loads((out / "board.json").read_text(encoding="utf-8"))
     row = next(row for row in board["board"] if row["technique"] == delta)
     lines = board["verdict"]["text"].split("\n")
     return {
