@@ -106,8 +106,8 @@ def not_converged(searched: Sequence[Result], trials: Sequence[Unit], top: float
     ends = {max(pieces): ("highest", "higher"), min(pieces): ("lowest", "lower")}
     edge = ends.get(chosen)
     return edge and (
-        f"the search did not converge: its learning rate, {chosen:g}, is the {edge[0]} of {len(pieces)} that "
-        f"were tried, and a {edge[1]} one may be better; raise budget.search"
+        f"the search did not converge: its learning rate, {chosen:g}, is the {edge[0]} of "
+        f"{len(pieces)} that were tried, and a {edge[1]} one may be better; raise budget.search"
     )
 
 
