@@ -29,6 +29,7 @@ from savile.spec import Candidate
 from savile.types import Example
 from tests import tiny
 from tests.contracts.tree_gate import shake
+from tests.gates import Gate
 
 LIMIT = 1e-4
 OLD = tiny.tokenizer().backend_tokenizer.get_vocab_size()
@@ -143,11 +144,12 @@ def errors(delta: Delta, name: str, base: Path, folder: Path) -> dict[str, float
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_delta_comes_back_from_every_form(
-    name: str, family: str, bases: Path, tmp_path: Path, record_property: Callable[..., None]
+    name: str, family: str, bases: Path, tmp_path: Path, gate: Gate
 ) -> None:
     made: Delta = registry.load("deltas", name)()
     found = errors(made, name, bases / family, tmp_path)
-    record_property("gate:export", max(found.values()))
+    for form, error in found.items():
+        gate(name, "export", error, form)
     assert "savile" in found
     assert "prompt" not in found
     assert max(found.values()) <= LIMIT, found
@@ -156,7 +158,7 @@ def test_a_delta_comes_back_from_every_form(
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_a_variant_comes_back_from_peft(
-    name: str, family: str, bases: Path, tmp_path: Path, record_property: Callable[..., None]
+    name: str, family: str, bases: Path, tmp_path: Path, gate: Gate
 ) -> None:
     lm = load(str(bases / family), folder=bases, device="cpu")
     with VARIANTS[name].attach(lm, 0) as attached:
@@ -165,7 +167,7 @@ def test_a_variant_comes_back_from_peft(
         made = Customization(**{**vars(made_on(lm, name)), "attached": attached})
         form_of("peft").write(made, tmp_path)
     error = float((in_peft(tmp_path, bases / family) - wanted).abs().max())
-    record_property("gate:export", error)
+    gate(VARIANTS[name], "export", error, "peft")
     assert error <= LIMIT
 
 
