@@ -9,7 +9,7 @@ from savile.stats.comparison import (
     mcnemar,
     rows_needed,
 )
-from savile.stats.limits import Interval, interval, limits, limits_of_picked
+from savile.stats.limits import Interval, interval, limits, limits_of_picked, limits_of_picked_gain
 from savile.stats.noise import ALPHA, noise_of_difference
 from savile.stats.resample import REPLICATES, Measured, Resampled, resample
 
@@ -28,6 +28,7 @@ __all__ = [
     "kappa",
     "limits",
     "limits_of_picked",
+    "limits_of_picked_gain",
     "mcnemar",
     "mean_of_seeds",
     "noise_of_difference",

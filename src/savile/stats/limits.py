@@ -28,7 +28,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from savile.stats.noise import ALPHA, Noise, noise_of, noise_of_picked, quantile
+from savile.metrics.base import Array
+from savile.stats.noise import ALPHA, Noise, Part, noise_of, noise_of_picked, quantile
 from savile.stats.resample import Aggregate, Measured, Resampled, resample
 
 
@@ -60,6 +61,23 @@ def limits_of_picked(one: Resampled, candidates: Sequence[Resampled]) -> Interva
         return plain
     low = _wilson(one, noise_of_picked(one, near)).low
     return plain._replace(low=min(plain.low, low))
+
+
+def limits_of_picked_gain(gains: Array, many: int) -> Interval:
+    """Return the mean gain over a given technique of the one that was picked as the best of `many`.
+
+    All of them count, since the rows that would tell which were contenders are those that chose.
+
+    Args:
+        gains: the picked one's score minus the given one's on each row, float64 [N], N at least 2.
+        many: rivals that might have been picked, at least 1.
+
+    Example: 64 rows of mean 0.1 and deviation 0.5, the best of 8 -> Interval(0.1, -0.078, 0.226).
+    """
+    gain, n = float(gains.mean()), len(gains)
+    plain = Part(float(gains.var(ddof=1)) / n, n - 1)
+    low, high = (Noise(part).half_width(ALPHA / 2) for part in (plain._replace(many=many), plain))
+    return Interval(gain, gain - low, gain + high)
 
 
 def contenders(one: Resampled, candidates: Sequence[Resampled]) -> tuple[Resampled, ...]:

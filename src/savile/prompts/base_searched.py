@@ -1,0 +1,50 @@
+"""What a search over prompts tried, what it took, and how sure it is of the gain: plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One prompt of the search."""
+
+    name: str
+    """What it changes of the given prompt."""
+    rows: int
+    """How many rows it was scored on before it was dropped, or at the end."""
+    score: float
+    """Its mean on them, 0 to 1."""
+    given: float
+    """That of the given prompt on the same rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """A search over prompts, as it stands in a trial's result and in a prompt's file."""
+
+    won: str
+    """The name of the prompt that was taken."""
+    tried: tuple[Tried, ...]
+    """Every prompt, the given one first."""
+    rows: int
+    """Training rows that judged."""
+    scored: int
+    """Rows scored, summed over prompts."""
+    gain: float
+    """Of the best rival over the given prompt, on the rows that chose it; it was taken if above
+    0."""
+    low: float
+    """The lower 95 % limit of that gain on new rows: allows for picking the best of all rivals."""
+    high: float
+    """The upper 95 % limit."""
+
+    def told(self) -> str:
+        """Return the search in a sentence."""
+        rivals = len(self.tried) - 1
+        sure = "" if self.low > 0 or self.gain <= 0 else ", which may be none"
+        return (
+            f"searched {rivals} rivals of the given prompt and took '{self.won}': the best gained "
+            f"{self.gain:+.3f} [{self.low:+.3f}, {self.high:+.3f}] in the probability of right "
+            f"answers on {self.rows} training rows, corrected for the best of {rivals}{sure}"
+        )
