@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from board_table import board, boards, lines, one
+from claims_table import claims
 
 BENCH = Path(__file__).resolve().parent
 DOCUMENTS = (
@@ -46,6 +47,7 @@ def main() -> None:
         "machine": machines(results),
         "board": board(results.get("board-hard_routing", [])),
         "boards": boards(results),
+        "claims": claims(results),
     }
     stale = []
     for path in DOCUMENTS:
