@@ -2,30 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, final
 
-import pytest
 import torch
 from torch import Tensor
 
 from savile.chain import train_chain
-from savile.deltas.full import Full
 from savile.deltas.lora import LoRA
 from savile.job import Job, Plan
 from savile.lm.model import LM
 from savile.metrics.exact_match import ExactMatch
 from savile.objectives.base import Batch, Encoded, Objective, Reward, TrainingData
 from savile.objectives.dpo import DPO
-from savile.objectives.grpo import GRPO
-from savile.objectives.ppo import PPO
 from savile.objectives.reward import RewardModel
-from savile.objectives.rloo import RLOO
 from savile.objectives.sft import SFT
 from savile.prompts.base import Frame
 from savile.train import Progress
 from savile.types import Example, Preference
-from tests import tiny
 
 RATE = 5e-3
 
@@ -130,24 +124,6 @@ def test_dpo_starts_at_the_policy_it_was_given(trained_lm: LM, eight: list[Examp
     assert first["dev_loss"] < math.log(2)
     assert first["margin"] > 0
     assert {"pair_accuracy", "chosen_logp"} <= set(first)
-
-
-def even(rows: Sequence[Encoded], examples: Sequence[Example]) -> Reward:
-    return lambda written: [sum(t % 2 == 0 for t in w.answer) / len(w.answer) for w in written]
-
-
-@pytest.mark.parametrize("objective", [PPO(num_ppo_epochs=1), GRPO(), RLOO()])
-def test_a_reward_is_raised(eight: list[Example], objective: Objective) -> None:
-    """The reward is what the user says: here, the share of even tokens."""
-    lm = tiny.lm("llama")
-    given = job(lm, eight, 8 * 64)
-    given = replace(given, reward=even, plan=replace(given.plan, learning_rate=5e-2))
-    with Full().attach(lm, 0) as attached:
-        made = train_chain(given, [objective], attached)
-    first, last = (e for e in made.trained.history if "reward" in e)
-    assert last["reward"] > first["reward"] + 0.05
-    assert last["kl"] > 0
-    assert lm.heads == {}
 
 
 def test_a_chain_that_breaks_says_where(trained_lm: LM, eight: list[Example]) -> None:
