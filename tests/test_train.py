@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from savile.deltas.base import Attached
 from savile.deltas.full import Full
 from savile.deltas.lora import LoRA
+from savile.dev import Dev, Look
 from savile.errors import DataError
 from savile.job import Job, Plan, encode
 from savile.lm.model import LM
@@ -337,3 +338,36 @@ def test_the_mean_loss_is_the_mean_over_tokens(trained_lm: LM, eight: list[Examp
     wanted = -float(torch.cat(tokens).mean())
     assert mean_loss(trained_lm, rows) == pytest.approx(wanted, rel=1e-5)
     assert mean_loss(trained_lm, rows, 1) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("looks", "reached", "slowed_at"),
+    [
+        ((0.5, 0.4, 0.3, 0.2), None, []),
+        ((0.5, 1.2, 0.3, 0.2), None, [4]),  # above 2 x 0.5 + 0.1
+        ((0.5, 1.0, 0.3, 0.2), None, []),
+        ((1.4, 0.6, 0.5, 0.4), 0.6, [2]),  # the short run with this rate had come to 0.6
+        ((1.2, 0.6, 0.5, 0.4), 0.6, []),
+        ((0.5, math.nan, 0.3, 0.2), None, [4]),
+        ((0.5, 0.4, 0.3, 9.0), None, []),  # nothing is left to train
+        ((-0.5, 0.4, 0.3, 0.2), None, []),  # a reward's loss has no zero to measure from
+    ],
+)
+def test_a_training_that_collapses_goes_on_from_its_best_state_at_a_quarter_of_the_rate(
+    trained_lm: LM,
+    eight: list[Example],
+    monkeypatch: pytest.MonkeyPatch,
+    looks: tuple[float, ...],
+    reached: float | None,
+    slowed_at: list[int],
+) -> None:
+    told = iter(looks)
+    monkeypatch.setattr(Dev, "look", lambda self: Look(0.5, next(told)))
+    own = job(trained_lm, eight)
+    plan = Plan(learning_rate=1e-3, examples=32, batch_size=4, evaluations=4, reached=reached)
+    with LoRA().attach(trained_lm, 0) as attached:
+        made = train(replace(own, plan=plan), attached)
+    events = [entry for entry in made.history if "event" in entry]
+    assert [entry["step"] for entry in events] == slowed_at
+    assert [entry["slowdown"] for entry in events] == [0.25] * len(slowed_at)
+    assert (made.steps, made.status) == (8, "ok")

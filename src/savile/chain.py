@@ -60,7 +60,8 @@ def train_chain(
         if "reward" in objective.needs:
             reward = job.reward
         rate = job.plan.learning_rate * objective.rate_factor
-        plan = replace(job.plan, learning_rate=rate, examples=share)
+        alone = job.plan.reached if len(objectives) == 1 else None
+        plan = replace(job.plan, learning_rate=rate, examples=share, reached=alone)
         own = replace(job, objective=objective, plan=plan)
         hear = further(on_progress, parts, job.plan.examples)
         trained = train_copies(own, attached, on_progress=hear)

@@ -32,6 +32,8 @@ class Plan:
     weight_decay: float = 0.0
     tokens_per_tree: int = 4096
     """Most tokens of one forward pass; larger steps are accumulated."""
+    reached: float | None = None
+    """Dev loss that a short run with this rate came to, where there was one."""
 
     @property
     def steps(self) -> int:

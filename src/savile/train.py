@@ -3,7 +3,9 @@
 AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), linear warm-up and decay, clipping of the global
 gradient norm, gradient accumulation over the trees of a step, and the best state by the task's own
 metric on the dev rows kept. A step whose loss or gradient is not finite is never applied: the last
-good state comes back and the learning rate is halved, at most `MAX_ROLLBACKS` times.
+good state comes back and the learning rate is halved, at most `MAX_ROLLBACKS` times. A look at dev
+that finds a training collapsed, its loss more than twice what it was at its best or after a short
+run with the same rate, brings the best state back too and quarters the rate for the steps left.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from savile.masters import Masters
 from savile.meter import Meter, backward_flops, forward_flops, work_since
 
 MAX_ROLLBACKS: Final = 3
+COLLAPSED: Final = 0.1
+"""Nats by which a dev loss must exceed twice the best one: near 0 a multiple says nothing."""
 
 
 class Progress(NamedTuple):
@@ -123,6 +127,8 @@ class _Loop:
         self.told_steps = 0
         self.slowdown, self.rollbacks = 1.0, 0
         self.best: tuple[float, float] = (float("-inf"), float("-inf"))
+        self.reached = math.inf if job.plan.reached is None else job.plan.reached
+        """The lowest dev loss so far."""
         self.best_heads = {k: copy.deepcopy(v.state_dict()) for k, v in self.heads.items()}
         self.history: list[dict[str, Any]] = []
         self.diverged: str | None = None
@@ -221,15 +227,19 @@ class _Loop:
         return good
 
     def _roll_back(self) -> None:
+        self._slow_down(2, back=not self._finite())
+        if self.rollbacks > MAX_ROLLBACKS:
+            self.diverged = f"diverged at step {self.step}: loss or gradient not finite"
+
+    def _slow_down(self, factor: float, *, back: bool = True) -> None:
+        """Go on with a lower learning rate, `back` from the best state."""
         self.rollbacks += 1
-        self.slowdown /= 2
-        if not self._finite():
+        self.slowdown /= factor
+        if back:
             self._return_to_best()
             self.masters.refresh()
         self._optimizer()
         self.history.append({"step": self.step, "event": "rollback", "slowdown": self.slowdown})
-        if self.rollbacks > MAX_ROLLBACKS:
-            self.diverged = f"diverged at step {self.step}: loss or gradient not finite"
 
     def _finite(self) -> bool:
         return all(bool(torch.isfinite(p).all()) for p in self.masters.parameters)
@@ -243,10 +253,21 @@ class _Loop:
         self.history.append(
             {"step": self.step, "loss": loss, "dev_score": score, "dev_loss": known, **means}
         )
-        if finite and (score, -dev_loss) > self.best:
+        if self._collapsed(dev_loss):
+            self._slow_down(4)
+        elif finite and (score, -dev_loss) > self.best:
             self.best = (score, -dev_loss)
             self.best_state = self.attached.state()
             self.best_heads = {k: copy.deepcopy(v.state_dict()) for k, v in self.heads.items()}
+        if finite:
+            self.reached = min(self.reached, dev_loss)
+
+    def _collapsed(self, dev_loss: float) -> bool:
+        """Return whether a rate that was good for a short run has proved too high for a long one;
+        losses that may be negative (rewards) have no such scale."""
+        limit = 2 * self.reached + COLLAPSED
+        can = self.rollbacks < MAX_ROLLBACKS and self.step < self.job.plan.steps
+        return can and self.reached > 0 and not dev_loss <= limit and bool(self.dev.items)
 
 
 def _heads(job: Job) -> dict[str, nn.Module]:

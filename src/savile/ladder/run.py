@@ -150,10 +150,7 @@ class _Run:
                 return story
             story = replace(story, settings={**story.settings, **found.settings})
         examples = cell.final_examples(len(found.results))
-        trials = [
-            self._final(candidate, index, examples, found.learning_rate)
-            for index in range(cell.seeds)
-        ]
+        trials = [self._final(candidate, index, examples, found) for index in range(cell.seeds)]
         return replace(story, trials=trials)
 
     def _piece(
@@ -173,11 +170,12 @@ class _Run:
         done = self._unit("search", unit, label, passes, lambda: run_trial(self.bench, attempt))
         return done.result
 
-    def _final(self, candidate: Candidate, index: int, examples: int, rate: float | None) -> Unit:
+    def _final(self, candidate: Candidate, index: int, examples: int, found: Found) -> Unit:
         attempt = Attempt(
             candidate=candidate,
             seed_index=index,
-            learning_rate=rate or 0.0,
+            learning_rate=found.learning_rate or 0.0,
+            reached=found.reached,
             examples=examples,
             on_passes=self.work.at,
         )

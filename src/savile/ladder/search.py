@@ -101,6 +101,13 @@ class Found:
     """The pieces' results, in the order they ran."""
 
     @property
+    def reached(self) -> float | None:
+        """The dev loss that the short run with the best rate came to, None without one."""
+        best = [r for r in self.results if r["learning_rate"] == self.learning_rate]
+        loss = best[0]["dev_loss"] if best else None
+        return None if loss is None else float(loss)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The chosen learning rate, and the dev score of every rate that was tried."""
         tried = {f"{r['learning_rate']:g}": r.get("dev_score") for r in self.results}

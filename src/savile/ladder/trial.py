@@ -58,6 +58,8 @@ class Attempt:
     seed_index: int
     learning_rate: float = 0.0
     """Peak learning rate of a tuned technique."""
+    reached: float | None = None
+    """Dev loss of the search's short run with that rate."""
     examples: int = 0
     """Presentations; 0 for a prompt."""
     search: bool = False
@@ -227,6 +229,7 @@ def _job(bench: Bench, attempt: Attempt, objectives: Sequence[Objective], frame:
         metric=bench.metric,
         plan=Plan(
             learning_rate=attempt.learning_rate,
+            reached=attempt.reached,
             examples=attempt.examples,
             batch_size=BATCH_SIZE,
             evaluations=SEARCH_EVALUATIONS if attempt.search else DEFAULT_EVALUATIONS,
