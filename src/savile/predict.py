@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -44,6 +45,8 @@ def predict(
             it raises ends the work.
     """
     asked = asked_of(frame, max_new_tokens)
+    if frame.calibration is not None and closed(frame):
+        asked = replace(asked, neutral=tuple(frame.neutral(example) for example in examples))
     chats = [frame.messages(example) for example in examples]
     found: list[list[Answer]] = [[] for _ in examples]
     with closing(base.answers(chats, asked)) as groups:
@@ -60,6 +63,7 @@ def asked_of(frame: Frame, max_new_tokens: int) -> Asked:
     """Return how a frame's questions are to be answered."""
     return Asked(
         labels=frame.labels if closed(frame) else (),
+        length_normalized=frame.length_normalized and closed(frame),
         max_new_tokens=max_new_tokens,
         stop=() if closed(frame) else frame.stop,
         n=frame.samples,

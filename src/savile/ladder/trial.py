@@ -118,12 +118,12 @@ def does_not_fit(base: Base, frame: Frame, examples: Sequence[Example]) -> str |
         return None
     longest = 0
     for example in examples:
-        messages = frame.messages(example)
-        texts = [frame.target(example), *(message.content for message in messages)]
-        if 2 * sum(len(text.encode()) for text in texts) + 64 * len(texts) <= base.context:
-            continue
-        answer = base.answer_tokens(frame.target(example))
-        longest = max(longest, base.prompt_tokens(messages) + answer)
+        for messages in (frame.messages(example), *frame.neutral(example)):
+            texts = [frame.target(example), *(message.content for message in messages)]
+            if 2 * sum(len(text.encode()) for text in texts) + 64 * len(texts) <= base.context:
+                continue
+            answer = base.answer_tokens(frame.target(example))
+            longest = max(longest, base.prompt_tokens(messages) + answer)
     if longest <= base.context:
         return None
     return f"prompt and answer need {longest:,} tokens, the model's context is {base.context:,}"

@@ -32,6 +32,11 @@ class Asked:
 
     labels: tuple[str, ...] = ()
     """The answers to choose from; empty: the answer is written freely."""
+    neutral: tuple[tuple[Chat, ...], ...] = ()
+    """For each chat those without content that its labels are calibrated by; empty: they are not.
+    Needs `weights`."""
+    length_normalized: bool = False
+    """Whether labels are scored by their mean log-probability a token; needs `weights`."""
     max_new_tokens: int = 128
     """Where a written answer is cut."""
     stop: tuple[str, ...] = ()

@@ -1,14 +1,18 @@
-"""The likeliest of many choices after each prompt, without scoring every choice.
+"""The best of many choices after each prompt, without scoring every choice.
 
-The choices form a trie. A partial choice's log-probability bounds all its completions from above,
-so the best partial is extended first and the search ends when no partial beats the best whole
-choice: the argmax is exactly that of scoring everything (A* with an admissible bound). Runs of
-forced tokens are one segment, evaluated at once; prompts search side by side over a shared stem.
+    score(y) = scale(y) (log p(y | x) + bias(y))       scale 1, bias 0: the likeliest choice
+
+The choices form a trie. A partial choice's log-probability bounds those of all its completions from
+above, and with their highest bias and scale their scores (`Rule.bound`), so the best partial is
+extended first and the search ends when no partial beats the best whole choice: the argmax is
+exactly that of scoring everything (A* with an admissible bound). Runs of forced tokens are one
+segment, evaluated at once; prompts search side by side over a shared stem.
 
 Source: Hart, Nilsson, Raphael 1968 (A*); for label tries the idea is common in constrained decoding
 (De Cao et al. 2021, arXiv 2010.00904).
 
-Cost: a few segments for a model that knows, up to the whole trie for one that does not.
+Cost: a few segments for a model that knows, up to the whole trie for one that does not, or where
+biases differ by more than what the prompt says.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +29,7 @@ import torch
 from savile.lm.model import LM
 from savile.lm.store import Store, after_prompts
 from savile.lm.tree import Paths, build
+from savile.lm.trie import Bias, Rule, Segment, segments_of
 
 Floats = npt.NDArray[np.float32]
 SMALL_TRIE: Final = 24
@@ -35,28 +40,22 @@ STEP_LOGITS: Final = 1 << 21
 """Most logits of one prompt and step; bounds the tokens of a step for wide vocabularies."""
 
 
-class Segment(NamedTuple):
-    """Tokens that follow each other without a choice."""
-
-    tokens: list[int]
-    whole: dict[int, int]
-    """Tokens that complete a choice after this segment, with the choice's number."""
-    partial: dict[int, int]
-    """Tokens that start another segment, with its number."""
-
-
 class Chooser:
-    """Finds the likeliest choice after prompts; made once for a list of choices."""
+    """Finds the best choice after prompts; made once for a list of choices."""
 
-    def __init__(self, lm: LM, choices: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, lm: LM, choices: Sequence[Sequence[int]], *, per_token: bool = False
+    ) -> None:
         """Build the trie.
 
         Args:
             lm: the model, with whatever delta is attached.
             choices: token ids of the answers, the token that ends them included; all different.
+            per_token: scores are means over a choice's tokens.
         """
         self.lm, self.choices = lm, choices
-        self.segments = _segments(choices)
+        self.scale = [1.0 / len(choice) if per_token else 1.0 for choice in choices]
+        self.segments = segments_of(choices)
         inner = sum(len(segment.tokens) for segment in self.segments)
         self.limit = int(WORTH_SEARCHING * inner)
         self.small = inner <= SMALL_TRIE
@@ -64,57 +63,46 @@ class Chooser:
         """Whether searching has paid so far."""
 
     @torch.no_grad()
-    def best(self, prompts: Sequence[Sequence[int]]) -> list[int]:
-        """Return for each prompt the number of the choice with the highest log-probability.
+    def best(
+        self, prompts: Sequence[Sequence[int]], biases: Sequence[Bias] | None = None
+    ) -> list[int]:
+        """Return for each prompt the number of the choice with the highest score.
 
         A search that has opened a good part of the trie is given up for scoring all of it, and a
         model that makes most searches end so is not searched again.
+
+        Args:
+            prompts: token ids.
+            biases: for each prompt the bias of each choice; none without it.
         """
+        biases = biases or [[0.0] * len(self.choices)] * len(prompts)
         found: list[int | None] = [None] * len(prompts)
         if self.small:
-            return self._together(prompts)
+            return self._together(prompts, biases)
         if self.searches:
-            found = _Search(self.lm, self.segments, self.limit).run(prompts)
+            found = _Search(self.lm, self.segments, self.limit).run(prompts, self._rules(biases))
             self.searches = found.count(None) <= len(found) / 2
-        return [
-            self._together([prompt])[0] if number is None else number  # a stem: short branches
-            for prompt, number in zip(prompts, found, strict=True)
+        return [  # one prompt a tree: a stem with short branches
+            self._together([prompt], [bias])[0] if number is None else number
+            for prompt, bias, number in zip(prompts, biases, found, strict=True)
         ]
 
-    def _together(self, prompts: Sequence[Sequence[int]]) -> list[int]:
-        """Score every choice after every prompt in one tree."""
+    @torch.no_grad()
+    def scores(self, prompts: Sequence[Sequence[int]], biases: Sequence[Bias]) -> torch.Tensor:
+        """Return the score of every choice after every prompt [P, C], float32, from one tree."""
         tree = build([Paths(prompt, self.choices) for prompt in prompts])
-        scores = self.lm.sequence_logprobs(tree).view(len(prompts), len(self.choices))
-        return [int(number) for number in scores.argmax(-1).tolist()]
+        logprobs_PC = self.lm.sequence_logprobs(tree).view(len(prompts), len(self.choices))
+        bias_PC, scale_C = logprobs_PC.new_tensor(biases), logprobs_PC.new_tensor(self.scale)
+        return (logprobs_PC + bias_PC) * scale_C
 
+    def _rules(self, biases: Sequence[Bias]) -> list[Rule]:
+        """Return the rule of each prompt; most have the same list of biases."""
+        known = {id(bias): bias for bias in biases}
+        rules = {key: Rule(self.segments, bias, self.scale) for key, bias in known.items()}
+        return [rules[id(bias)] for bias in biases]
 
-def _segments(choices: Sequence[Sequence[int]]) -> list[Segment]:
-    """Return the compressed trie of the choices; segment 0 is the empty start."""
-    found: list[Segment] = []
-
-    def add(numbers: list[int], start: int, tokens: list[int]) -> int:
-        at = start + len(tokens)
-        while True:  # extend while every choice goes on with one and the same token
-            following = {choices[n][at] for n in numbers}
-            ends = any(len(choices[n]) == at + 1 for n in numbers)
-            if ends or len(following) > 1 or not tokens:
-                break
-            tokens = [*tokens, *following]
-            at += 1
-        place = len(found)
-        found.append(Segment(tokens, {}, {}))
-        for token in sorted({choices[n][at] for n in numbers}):
-            group = [n for n in numbers if choices[n][at] == token]
-            longer = [n for n in group if len(choices[n]) > at + 1]
-            for n in group:
-                if len(choices[n]) == at + 1:
-                    found[place].whole[token] = n
-            if longer:
-                found[place].partial[token] = add(longer, at, [token])
-        return place
-
-    add(list(range(len(choices))), 0, [])
-    return found
+    def _together(self, prompts: Sequence[Sequence[int]], biases: Sequence[Bias]) -> list[int]:
+        return [int(number) for number in self.scores(prompts, biases).argmax(-1).tolist()]
 
 
 @dataclass(order=True)
@@ -122,8 +110,10 @@ class _Job:
     """A partial choice to extend; the heap gives the highest bound first."""
 
     bound: float
-    """Its log-probability so far, negated."""
+    """The bound of its scores, negated."""
     segment: int
+    logprob: float = field(compare=False)
+    """Of the tokens so far."""
     path: list[int] = field(compare=False)
     """Slots of the segments before it."""
 
@@ -132,6 +122,7 @@ class _Job:
 class _Question:
     """Where the search of one prompt stands."""
 
+    rule: Rule
     heap: list[_Job] = field(default_factory=list)
     best: tuple[float, int] = (float("-inf"), 0)
     """Score of the best whole choice and its number, negated so that the first of equals wins."""
@@ -142,12 +133,14 @@ class _Question:
         """Return whether a partial choice may still win."""
         return bool(self.heap) and -self.heap[0].bound > self.best[0]
 
-    def read(self, segment: Segment, score: float, path: list[int], lp: dict[int, float]) -> None:
+    def read(self, segment: Segment, logprob: float, path: list[int], lp: dict[int, float]) -> None:
         """Take in what follows an evaluated segment."""
         for token, choice in segment.whole.items():
-            self.best = max(self.best, (score + lp[token], -choice))
+            self.best = max(self.best, (self.rule.score(choice, logprob + lp[token]), -choice))
         for token, number in segment.partial.items():
-            heapq.heappush(self.heap, _Job(-(score + lp[token]), number, list(path)))
+            so_far = logprob + lp[token]
+            bound = self.rule.bound(number, so_far)
+            heapq.heappush(self.heap, _Job(-bound, number, so_far, list(path)))
 
 
 class _Tokens:
@@ -192,7 +185,7 @@ class _Search:
         self.column = {token: i for i, token in enumerate(self.vocabulary)}
         self.most = max(1, min(16, STEP_LOGITS // (len(lm.sites.embedding_weight) * 4)))
 
-    def run(self, prompts: Sequence[Sequence[int]]) -> list[int | None]:
+    def run(self, prompts: Sequence[Sequence[int]], rules: Sequence[Rule]) -> list[int | None]:
         """Return the best choice of each prompt, None where the limit was passed."""
         lm = self.lm
         tree = build([Paths(prompt, []) for prompt in prompts])
@@ -200,7 +193,7 @@ class _Search:
         layout.keep = {}
         logits = self._logprobs(lm.logits(tree, tree.ends, layout))
         store = after_prompts(tree, layout, self.most + 1)
-        questions = [_Question() for _ in prompts]
+        questions = [_Question(rule) for rule in rules]
         for question, row in zip(questions, logits, strict=True):
             question.read(self.segments[0], 0.0, [], self._named(row))
         running = list(questions)
@@ -234,11 +227,11 @@ class _Search:
         for question, jobs, rows in zip(running, work, logprobs, strict=True):
             at = 0
             for job in jobs:
-                segment, score = self.segments[job.segment], -job.bound
+                segment, logprob = self.segments[job.segment], job.logprob
                 for following in segment.tokens[1:]:
-                    score += float(rows[at][self.column[following]])
+                    logprob += float(rows[at][self.column[following]])
                     at += 1
-                question.read(segment, score, job.path, self._named(rows[at]))
+                question.read(segment, logprob, job.path, self._named(rows[at]))
                 at += 1
 
     def _pop(self, question: _Question) -> list[_Job]:

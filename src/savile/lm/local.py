@@ -2,8 +2,9 @@
 
 A closed set is scored over the trie of its labels: the label with the highest log-likelihood of all
 its tokens and the end of turn wins, so no answer is unparseable and a label that is a prefix of
-another is no special case; samples of labels are drawn by their likelihoods. Everything else is
-generation, greedy or drawn. Deltas that are attached to the model while it answers take part.
+another is no special case. Calibrated labels are scored against what they score without a question.
+Samples of labels are drawn by their scores. Everything else is generation, greedy or drawn. Deltas
+that are attached to the model while it answers take part.
 
 Cost: one forward pass over the tree of the prompts, and one a written token or trie segment. The
 samples of a prompt share its pass; of a closed set they take no more than one.
@@ -15,13 +16,11 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, final
 
-import torch
-
 from savile.lm.base import Answer, Answers, Asked, Base, Chat, before, seed_of
 from savile.lm.choose import Chooser
 from savile.lm.generate import drawn, greedy, rows_of_trees, sample, without_end
 from savile.lm.model import LM
-from savile.lm.tree import Paths, build
+from savile.lm.neutral import Neutral
 
 PLAIN_BATCHES: Final = (
     "computed on plain padded batches, since this base cannot take trees: the same answers, "
@@ -61,7 +60,14 @@ class Local(Base):
         prompts = [self.lm.encode_prompt(chat) for chat in chats]
         answer = _Labels(self.lm, asked) if asked.labels else _Texts(self.lm, asked)
         for rows in rows_of_trees(prompts, asked.n):
-            some = [_Prompt(prompts[row], _seeds(chats[row], asked)) for row in rows]
+            some = [
+                _Prompt(
+                    prompts[row],
+                    _seeds(chats[row], asked),
+                    asked.neutral[row] if asked.neutral else (),
+                )
+                for row in rows
+            ]
             yield [(row, one) for row, own in zip(rows, answer(some), strict=True) for one in own]
 
     def tally(self) -> Mapping[str, Any]:
@@ -70,10 +76,11 @@ class Local(Base):
 
 
 class _Prompt(NamedTuple):
-    """A chat as token ids, and the seed of each of its samples."""
+    """A chat as token ids, the seed of each of its samples, and its chats without content."""
 
     ids: list[int]
     seeds: list[int]
+    neutral: tuple[Chat, ...]
 
 
 def _seeds(chat: Chat, asked: Asked) -> list[int]:
@@ -86,22 +93,24 @@ class _Labels:
     def __init__(self, lm: LM, asked: Asked) -> None:
         self.lm, self.asked, self.labels = lm, asked, asked.labels
         self.choices = [lm.encode_completion(label) for label in self.labels]
-        self.chooser = Chooser(lm, self.choices)
+        self.chooser = Chooser(lm, self.choices, per_token=asked.length_normalized)
+        self.neutral = Neutral(lm, self.choices)
 
     def __call__(self, prompts: Sequence[_Prompt]) -> list[list[Answer]]:
-        """Return the likeliest label of each prompt, or labels drawn by their likelihoods."""
+        """Return the best label of each prompt, or labels drawn by their scores."""
         if self.asked.temperature:
             chosen = [self._drawn(prompt) for prompt in prompts]
         else:
-            chosen = [[best] for best in self.chooser.best([prompt.ids for prompt in prompts])]
+            biases = [self.neutral.bias(prompt.neutral) for prompt in prompts]
+            best = self.chooser.best([prompt.ids for prompt in prompts], biases)
+            chosen = [[number] for number in best]
         return [
             [self._answer(prompt, at, number) for at, number in enumerate(numbers)]
             for prompt, numbers in zip(prompts, chosen, strict=True)
         ]
 
-    @torch.no_grad()
     def _drawn(self, prompt: _Prompt) -> list[int]:
-        scores = self.lm.sequence_logprobs(build([Paths(prompt.ids, self.choices)]))
+        scores = self.chooser.scores([prompt.ids], [self.neutral.bias(prompt.neutral)])
         return drawn(
             scores.expand(self.asked.n, -1),
             [random.Random(seed).random() for seed in prompt.seeds],

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
+from savile.prompts.base_calibration import Calibration
 from savile.retrieval import Retriever
 from savile.types import Example, Message
 
@@ -43,6 +44,10 @@ class Frame:
     answer_marker: str = DEFAULT_MARKER
     labels: tuple[str, ...] = ()
     """The closed set of answers; empty for free text."""
+    calibration: Calibration | None = None
+    """By what prompts without content the scores of labels are calibrated."""
+    length_normalized: bool = False
+    """Whether labels are scored by their mean log-probability a token, not by the sum."""
     stop: tuple[str, ...] = ()
     """Texts before which a written answer ends."""
     samples: int = 1
@@ -65,6 +70,16 @@ class Frame:
             chat.append(Message(role="assistant", content=self.target(shown)))
         chat.append(Message(role="user", content=self.question(example)))
         return chat
+
+    def neutral(self, example: Example) -> tuple[tuple[Message, ...], ...]:
+        """Return the chats without content that the prompt of `example` is calibrated by: the same
+        for all where the same worked examples are shown to all, none without a calibration."""
+        if self.calibration is None:
+            return ()
+        shown = self.shown(example) if self.calibration.examples else ()
+        frame = replace(self, demonstrations=shown, retriever=None)
+        empty = (replace(example, input=text) for text in self.calibration.inputs)
+        return tuple(tuple(frame.messages(one)) for one in empty)
 
     def shown(self, example: Example) -> tuple[Example, ...]:
         """Return the worked examples before the question of `example`; it is never among those that

@@ -38,6 +38,7 @@ class Bootstrap(Prompt):
         "pairs": "rationales",
         "preferences": "reasoned_preferences",
         "feedback": "reasoned_feedback",
+        "labels": "scored_labels",
     }
     occupies: ClassVar[tuple[str, ...]] = ("examples",)
     stochastic: ClassVar[bool] = True

@@ -28,6 +28,7 @@ class ChainOfThought(Prompt):
         "pairs": "rationales",
         "preferences": "reasoned_preferences",
         "feedback": "reasoned_feedback",
+        "labels": "scored_labels",
     }
 
     def fit(

@@ -38,6 +38,7 @@ MISSING_DATA: Mapping[str, str] = {
     "rationales": "worked steps in every train row (data.rationale: the column that holds them)",
     "system": "a system prompt (prompt.system)",
     "labels": "a closed set of answers (prompt.labels)",
+    "scored_labels": "labels that are scored, and written steps are not (leave the steps out)",
     "preferences": "preference pairs (rows with chosen and rejected, or data.preferences)",
     "feedback": "judged answers (data.preferences: chosen and rejected, or answers with a label)",
     "reasoned_preferences": "preference pairs whose chosen answers all show steps, then "
