@@ -34,6 +34,7 @@ from savile.train import train
 from savile.types import Example, Preference
 from tests import small_case, tiny
 from tests.contracts.tree_gate import shake
+from tests.gates import Gate
 
 CHAINS = ("lora+dpo", "lora+kto", "lora+reward+ppo", "lora+sft+grpo")
 
@@ -105,7 +106,7 @@ def test_without_preferences_a_row_says_what_it_needs(tmp_path: Path) -> None:
     assert row["reason"].startswith("needs preference pairs")
 
 
-def test_a_judge_that_is_read_back_gives_the_same_rewards() -> None:
+def test_a_judge_that_is_read_back_gives_the_same_rewards(gate: Gate) -> None:
     lm, objective = tiny.lm("llama"), RewardModel()
     rows = [Encoded([1, 20, 21], []), Encoded([1, 22], [])]
     written = [Written(0, [50, 4]), Written(1, [51, 52, 4]), Written(0, [])]
@@ -122,6 +123,8 @@ def test_a_judge_that_is_read_back_gives_the_same_rewards() -> None:
         moved = attached.state()
         found = reward_of(objective, attached, judge)(rows)(written)
         assert found == wanted
+        apart = max(abs(a - b) for a, b in zip(found, wanted, strict=True))
+        gate(objective, "export", apart, JUDGE)
         assert all(torch.equal(moved[k], v) for k, v in attached.state().items())
         assert not all(torch.equal(moved[k], v) for k, v in policy.items())
     assert lm.heads == {}
@@ -253,6 +256,11 @@ def test_trouble_is_said_in_words() -> None:
     assert said.endswith("a larger beta or SFT on the chosen answers first helps")
     (said,) = warnings(summary([ranked]), tuned_start=True)
     assert said.endswith("; a larger beta helps")
+    better = {**ranked, "score_moved": [0.3, 0.2, 0.4, 0.3]}
+    (said,) = warnings(summary([better]), tuned_start=True)
+    assert said.endswith(
+        "rose by 0.3 on dev all the same: it writes better answers than the chosen ones"
+    )
     unranked = {**ranked, "preference_accuracy": [1.0, 0.0, 1.0, 0.0]}
     assert warnings(summary([unranked]), tuned_start=False) == []
     gamed = summary([{"reward_moved": [1.0, 1.1, 0.9], "score_moved": [-0.2, -0.3, -0.25]}])

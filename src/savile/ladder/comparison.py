@@ -171,10 +171,14 @@ def warnings(found: Mapping[str, Mapping[str, float]], *, tuned_start: bool) -> 
     said = []
     if high("chosen_moved") < -WORTH_SAYING and low("preference_accuracy") > 0.5:
         first = "" if tuned_start else " or SFT on the chosen answers first"
-        said.append(
-            f"chosen answers became less likely (by {-found['chosen_moved']['value']:.1f} nats): "
-            f"it learned to avoid, not to prefer; a larger beta{first} helps"
+        means = (
+            f"the metric rose by {found['score_moved']['value']:.3g} on dev all the same: it writes "
+            "better answers than the chosen ones"
+            if low("score_moved") > 0
+            else f"it learned to avoid, not to prefer; a larger beta{first} helps"
         )
+        fell = f"by {-found['chosen_moved']['value']:.1f} nats"
+        said.append(f"chosen answers became less likely ({fell}): {means}")
     if low("reward_moved") > 0 and high("score_moved") < 0:
         said.append(
             f"its reward rose by {found['reward_moved']['value']:.3g} while the metric fell by "
