@@ -172,8 +172,8 @@ def warnings(found: Mapping[str, Mapping[str, float]], *, tuned_start: bool) -> 
     if high("chosen_moved") < -WORTH_SAYING and low("preference_accuracy") > 0.5:
         first = "" if tuned_start else " or SFT on the chosen answers first"
         means = (
-            f"the metric rose by {found['score_moved']['value']:.3g} on dev all the same: it writes "
-            "better answers than the chosen ones"
+            f"the metric rose by {found['score_moved']['value']:.3g} on dev all the same: it "
+            "writes better answers than the chosen ones"
             if low("score_moved") > 0
             else f"it learned to avoid, not to prefer; a larger beta{first} helps"
         )
