@@ -92,8 +92,8 @@ def compared(lm: LM, frame: Frame, preferences: Sequence[Preference]) -> list[Co
     return [
         Compared(
             lm.encode_prompt(frame.messages(Example(id=row.id, input=row.input, output=""))),
-            None if row.chosen is None else lm.encode_completion(row.chosen),
-            None if row.rejected is None else lm.encode_completion(row.rejected),
+            None if row.chosen is None else lm.encode_completion(frame.worded(row.chosen)),
+            None if row.rejected is None else lm.encode_completion(frame.worded(row.rejected)),
         )
         for row in preferences
     ]

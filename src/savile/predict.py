@@ -62,7 +62,7 @@ def predict(
 def asked_of(frame: Frame, max_new_tokens: int) -> Asked:
     """Return how a frame's questions are to be answered."""
     return Asked(
-        labels=frame.labels if closed(frame) else (),
+        labels=frame.label_words if closed(frame) else (),
         length_normalized=frame.length_normalized and closed(frame),
         max_new_tokens=max_new_tokens,
         stop=() if closed(frame) else frame.stop,
@@ -75,7 +75,7 @@ def asked_of(frame: Frame, max_new_tokens: int) -> Asked:
 
 def closed(frame: Frame) -> bool:
     """Return whether answers are chosen from labels rather than written."""
-    return bool(frame.labels) and not frame.reasoning
+    return frame.closed
 
 
 def answer_limit(base: Base, frame: Frame, train: Sequence[Example]) -> int:
@@ -124,7 +124,7 @@ def majority(answers: Sequence[str | None]) -> tuple[int, float]:
 
 
 def _prediction(frame: Frame, example: Example, samples: Sequence[Answer]) -> Prediction:
-    answers = [one.label if closed(frame) else frame.parse(one.text) for one in samples]
+    answers = [_read(frame, one) for one in samples]
     best, votes = majority(answers)
     return Prediction(
         id=example.id,
@@ -136,6 +136,12 @@ def _prediction(frame: Frame, example: Example, samples: Sequence[Answer]) -> Pr
         usd=_sum([one.usd for one in samples]),
         votes=votes if len(samples) > 1 else None,
     )
+
+
+def _read(frame: Frame, answer: Answer) -> str | None:
+    if not closed(frame):
+        return frame.parse(answer.text)
+    return None if answer.label is None else frame.meant(answer.label)
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

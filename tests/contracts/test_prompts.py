@@ -30,11 +30,13 @@ TRAIN = [
     for i in range(24)
 ]
 QUESTION = Example(id="q", input="thing 99", output="red")
+FEW_ROWS = {"searched_prompt": {"judged": 12}}
+"""Settings that leave something to chance with so few training rows."""
 
 
 @pytest.fixture(params=NAMES)
 def prompt(request: pytest.FixtureRequest) -> Prompt:
-    made: Prompt = registry.load("prompts", request.param)()
+    made: Prompt = registry.load("prompts", request.param)(**FEW_ROWS.get(request.param, {}))
     return made
 
 
@@ -53,6 +55,9 @@ class KnowsAll:
 
     def logprobs(self, chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> list[float]:
         return [-float(sum(map(ord, chat[1].content))) for chat in chats]
+
+    def probabilities(self, frame: Frame, rows: Sequence[Example]) -> list[float]:
+        return [characters(frame.messages(row)) % 7 / int(row.id[1:] + "7") for row in rows]
 
 
 def fold(prompt: Prompt, seed: int, train: list[Example] = TRAIN) -> Frame:
@@ -114,14 +119,15 @@ def test_a_row_is_never_trained_on_beside_itself(prompt: Prompt) -> None:
     assert len(rows) == len(asked)
     for row, example in zip(rows, asked, strict=True):
         text = lm.tokenizer.decode(row.prompt)
-        assert text.count(f"user\n{frame.question(example)}<") == 1
+        assert text.count(f"user\n{frame.messages(example)[-1].content}<") == 1
 
 
 def test_the_chat_is_in_order(prompt: Prompt) -> None:
     frame = fold(prompt, 4)
     chat = frame.messages(QUESTION)
     roles = [message.role for message in chat]
-    assert roles == ["system", *["user", "assistant"] * len(frame.shown(QUESTION)), "user"]
+    head = ["system"] * (frame.format.instruction == "system")
+    assert roles == [*head, *["user", "assistant"] * len(frame.shown(QUESTION)), "user"]
     assert QUESTION.input in chat[-1].content
     assert all(QUESTION.output not in m.content for m in chat[-1:])
     for turn, shown in zip(chat[2:-1:2], frame.shown(QUESTION), strict=True):

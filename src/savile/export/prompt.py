@@ -82,7 +82,8 @@ class Prompt(Form):
 def reading(frame: Frame) -> str:
     """Return in words how an answer is read out of a model's text."""
     if closed(frame):
-        return "the likeliest of the labels"
+        shown = ", each scored in its words" if frame.format.words else ""
+        return f"the likeliest of the labels{shown}"
     if frame.reasoning:
         return f"what follows the last {frame.answer_marker!r}, in upper or lower case"
     return "the text without outer white space"

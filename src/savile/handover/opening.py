@@ -84,7 +84,8 @@ class Handed:
 
     def predictions(self, inputs: Sequence[str]) -> list[Prediction]:
         """Return the answers with the raw texts and token counts."""
-        longest = max(self.frame.labels, key=len, default="")
+        own = self.frame
+        longest = max(own.labels, key=lambda label: len(own.worded(label)), default="")
         rows = [Example(id=str(i), input=text, output=longest) for i, text in enumerate(inputs)]
         base, frame = self._base, self._located(rows)
         with self._attached(base) as ready:

@@ -54,7 +54,8 @@ class Customized:
 
     def predictions(self, inputs: Sequence[str]) -> list[Prediction]:
         """Return the answers with the raw texts and token counts."""
-        longest = max(self._ready.frame.labels, key=len, default="")
+        frame = self._ready.frame
+        longest = max(frame.labels, key=lambda label: len(frame.worded(label)), default="")
         rows = [Example(id=str(i), input=text, output=longest) for i, text in enumerate(inputs)]
         with self.asking(rows) as (base, frame, max_new_tokens):
             refuse_long(base, frame, rows)

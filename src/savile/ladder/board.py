@@ -15,7 +15,7 @@ from typing import Any
 
 from savile import stats
 from savile.errors import NothingWorkedError, Problem
-from savile.ladder import asking, comparison, costs, merged
+from savile.ladder import asking, comparison, costs, merged, searched
 from savile.ladder.baselines import Baseline
 from savile.ladder.costs import Prices
 from savile.ladder.folder import Unit
@@ -114,6 +114,7 @@ def line_of(story: Story, scale: Scale) -> Line:
             against_start, tuned_start=any(result.get("tuned_start") for result in results[0])
         ),
         *merged.notes(story.trials, scale.metric.top),
+        *searched.notes(results[0]),
         *asking.notes(results[1]),
         unread(answers),
         scale.note,
@@ -126,7 +127,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         kind=story.cell.kind,
         status="ok",
         reason="; ".join(filter(None, notes)) or None,
-        settings=story.settings,
+        settings={**story.settings, **searched.settings(results[0])},
         compared={**_also(measured, answers, scale), **against_start},
         base=scale.base,
         base_parameters=scale.base_parameters,

@@ -163,7 +163,7 @@ def draw(
     """
     frame = model.frame
     asked = Asked(
-        labels=frame.labels if closed(frame) else (),
+        labels=frame.label_words if closed(frame) else (),
         max_new_tokens=model.limit,
         n=drawing.samples,
         temperature=drawing.temperature,

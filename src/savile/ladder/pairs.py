@@ -182,7 +182,9 @@ def _question(
     texts = [answer.text for _, answer in whole]
     scores = scores_of(model.frame, metric, texts, [row] * len(texts))
     found = zip(whole, scores, strict=True)
-    scored = [Scored(answer.text, score, {"sample": n}) for (n, answer), score in found]
+    scored = [
+        Scored(model.frame.meant(answer.text), score, {"sample": n}) for (n, answer), score in found
+    ]
     return Question(row.input, scored, {"row": row.id})
 
 

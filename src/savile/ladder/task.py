@@ -21,6 +21,7 @@ def frame_of(spec: Spec, dataset: Dataset) -> Frame:
     prompt = spec.prompt
     return Frame(
         instruction=prompt.instruction,
+        variants=prompt.variants,
         system=prompt.system,
         trigger=prompt.trigger,
         answer_marker=prompt.answer_marker,

@@ -19,6 +19,7 @@ from savile.chain import train_chain
 from savile.deltas.base import Attached
 from savile.errors import DiskProblem, InterruptedRun, SavileError, UnusableBase
 from savile.job import Job, Plan
+from savile.ladder import searched
 from savile.ladder.bench import Bench
 from savile.ladder.comparison import on_dev
 from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS
@@ -157,6 +158,7 @@ def _prompted(bench: Bench, attempt: Attempt, frame: Frame, tried: int) -> Outco
         "labels_used": max(len(frame.examples), tried),
         "shown": shown_record(frame),
         "artifact_bytes": len(shown),
+        **searched.record(frame),
     }
     return Outcome(result=result, predictions=predictions, files={FRAME: shown})
 
@@ -206,6 +208,7 @@ def _tuned(
         "shown": shown_record(frame),
         "artifact_bytes": len(weights if exported is None else exported.blob()),
         "trainable_parameters": sum(p.numel() for p in attached.parameters().values()),
+        **searched.record(frame),
     }
     predictions = _dev_answers(
         bench, attempt, frame, job.max_new_tokens, trained.examples * PASSES_TRAINED_ROW

@@ -10,9 +10,14 @@ from typing import final
 import torch
 
 from savile.lm.base import Asked, Base, Chat
+from savile.lm.choose import Chooser
 from savile.lm.generate import rows_of_trees
 from savile.lm.local import Local
+from savile.lm.model import LM
+from savile.lm.neutral import Neutral
 from savile.lm.tree import Paths, build
+from savile.prompts.base import Frame
+from savile.types import Example
 
 
 @final
@@ -46,13 +51,49 @@ class Fitting:
                 self._on_answers()
         return found
 
-    @torch.no_grad()
     def logprobs(self, chats: Sequence[Chat], answers: Sequence[str]) -> list[float]:
         """Return the log-probability of each answer and its end after its chat; minus infinity
         where they exceed the context."""
-        assert isinstance(self.base, Local), "likelihoods were asked of a base without weights"
-        lm = self.base.lm
         self._read.update(turn.content for chat in chats for turn in chat if turn.role == "user")
+        return self._logprobs(chats, answers)
+
+    def probabilities(self, frame: Frame, rows: Sequence[Example]) -> list[float]:
+        """Return how likely the wanted answer of each row is under a frame: one that the frame
+        scores among its labels, else a written one, per token; 0 beyond the context."""
+        self._read.update(row.input for row in (*rows, *frame.demonstrations))
+        if frame.closed:
+            return self._among_labels(frame, rows)
+        answers = [frame.target(row) for row in rows]
+        found = self._logprobs([frame.messages(row) for row in rows], answers)
+        lengths = [len(self._lm.encode_completion(answer)) for answer in answers]
+        return [math.exp(value / n) for value, n in zip(found, lengths, strict=True)]
+
+    @property
+    def _lm(self) -> LM:
+        assert isinstance(self.base, Local), "likelihoods were asked of a base without weights"
+        return self.base.lm
+
+    def _among_labels(self, frame: Frame, rows: Sequence[Example]) -> list[float]:
+        lm = self._lm
+        choices = [lm.encode_completion(word) for word in frame.label_words]
+        chooser = Chooser(lm, choices, per_token=frame.length_normalized)
+        neutral, room = Neutral(lm, choices), lm.context - max(map(len, choices))
+        prompts = [lm.encode_prompt(frame.messages(row)) for row in rows]
+        fits = [n for n, prompt in enumerate(prompts) if len(prompt) <= room]
+        found = [0.0] * len(rows)
+        for some in rows_of_trees([prompts[n] for n in fits], len(choices)):
+            own = [fits[n] for n in some]
+            biases = [neutral.bias(frame.neutral(rows[n])) for n in own]
+            odds = chooser.scores([prompts[n] for n in own], biases).softmax(-1).tolist()
+            for n, chances in zip(own, odds, strict=True):
+                wanted = [frame.labels.index(label) for label in rows[n].accepted]
+                found[n] = sum(chances[label] for label in wanted)
+            self._on_answers()
+        return found
+
+    @torch.no_grad()
+    def _logprobs(self, chats: Sequence[Chat], answers: Sequence[str]) -> list[float]:
+        lm = self._lm
         both = [
             Paths(lm.encode_prompt(chat), [lm.encode_completion(answer)])
             for chat, answer in zip(chats, answers, strict=True)

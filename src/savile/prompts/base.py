@@ -11,10 +11,12 @@ import random
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from savile.prompts.base_calibration import Calibration
+from savile.prompts.base_format import Format
+from savile.prompts.base_searched import Searched
 from savile.retrieval import Retriever
 from savile.types import Example, Message
 
@@ -29,7 +31,9 @@ class Frame:
     answer."""
 
     instruction: str | None = None
-    """The task in words; every technique shows it, once, at the start."""
+    """The task in words; every technique shows it once, at the start or where `format` says."""
+    variants: tuple[str, ...] = ()
+    """Other wordings of `instruction`, for the techniques that search."""
     system: str | None = None
     """Persona, policy or style; shown when the `system` prompt is part of the technique."""
     use_system: bool = False
@@ -44,6 +48,10 @@ class Frame:
     answer_marker: str = DEFAULT_MARKER
     labels: tuple[str, ...] = ()
     """The closed set of answers; empty for free text."""
+    format: Format = field(default_factory=Format)
+    """Where the parts stand, what separates them, and how labels are worded."""
+    searched: Searched | None = None
+    """What a search over prompts tried, where one made this frame."""
     calibration: Calibration | None = None
     """By what prompts without content the scores of labels are calibrated."""
     length_normalized: bool = False
@@ -61,15 +69,12 @@ class Frame:
 
     def messages(self, example: Example) -> list[Message]:
         """Return the chat that asks for `example`'s answer, demonstrations first."""
-        head = "\n".join(
-            part for part in (self.system if self.use_system else None, self.instruction) if part
+        return self.format.messages(
+            system=self.system if self.use_system else None,
+            instruction=self.instruction,
+            shown=[(self._asked(row), self.target(row)) for row in self.shown(example)],
+            question=self._asked(example),
         )
-        chat = [Message(role="system", content=head)] if head else []
-        for shown in self.shown(example):
-            chat.append(Message(role="user", content=self.question(shown)))
-            chat.append(Message(role="assistant", content=self.target(shown)))
-        chat.append(Message(role="user", content=self.question(example)))
-        return chat
 
     def neutral(self, example: Example) -> tuple[tuple[Message, ...], ...]:
         """Return the chats without content that the prompt of `example` is calibrated by: the same
@@ -102,16 +107,20 @@ class Frame:
         return replace(self, demonstrations=shown, retriever=None)
 
     def portable(self) -> Frame:
-        """Return the frame without the neighbors of single questions: what a file keeps."""
-        if self.retriever is None:
-            return self
-        return replace(self, retriever=replace(self.retriever, near={}))
+        """Return the frame without the neighbors of single questions and what was to be searched:
+        what a file keeps."""
+        retriever = None if self.retriever is None else replace(self.retriever, near={})
+        return replace(self, retriever=retriever, variants=())
 
     def _turns(self, row: Example) -> bytes:
         return (self.question(row) + self.target(row)).encode()
 
     def question(self, example: Example) -> str:
-        """Return the user turn of one example, with the reasoning trigger where one is used."""
+        """Return what asks one example, with the reasoning trigger where one is used, without the
+        instruction."""
+        return self.format.question(self._asked(example))
+
+    def _asked(self, example: Example) -> str:
         if not self.reasoning:
             return example.input
         trigger = self.trigger or DEFAULT_TRIGGER.format(marker=self.answer_marker)
@@ -119,10 +128,33 @@ class Frame:
 
     def target(self, example: Example) -> str:
         """Return the assistant turn to learn or to show: the answer, or steps and the answer."""
+        answer = self.worded(example.output)
         if not self.reasoning:
-            return example.output
+            return answer
         steps = (example.rationale or "").strip()
-        return f"{steps} {self.answer_marker} {example.output}".strip()
+        return f"{steps} {self.answer_marker} {answer}".strip()
+
+    @property
+    def closed(self) -> bool:
+        """Whether answers are chosen from labels rather than written."""
+        return bool(self.labels) and not self.reasoning
+
+    @property
+    def label_words(self) -> tuple[str, ...]:
+        """The labels as they are shown and scored, in their order."""
+        return tuple(map(self.worded, self.labels))
+
+    def worded(self, answer: str) -> str:
+        """Return an answer as it is shown."""
+        return self.format.words.get(answer, answer)
+
+    def meant(self, written: str) -> str:
+        """Return the label that a written answer stands for, itself where it is none of them; words
+        may differ in case, spaces or a final period."""
+        both = list(zip(self.labels, self.label_words, strict=True))
+        exact = [label for label, word in both if word == written]
+        near = exact or [label for label, word in both if folded(word) == folded(written)]
+        return near[0] if len(near) == 1 and self.format.words else written
 
     def shows_target(self, example: Example) -> bool:
         """Return whether an example has all that its target is made of: its steps, if any."""
@@ -138,11 +170,12 @@ class Frame:
     def read(self, text: str) -> tuple[str, str | None]:
         """Return the steps of a generated text and its answer, as `parse` finds it."""
         if not self.reasoning:
-            return "", text.strip() or None
+            return "", self.meant(text.strip()) or None
         marks = list(re.finditer(re.escape(self.answer_marker), text, re.IGNORECASE))
         if not marks:
             return text.strip(), None
-        return text[: marks[-1].start()].strip(), text[marks[-1].end() :].strip() or None
+        answer = self.meant(text[marks[-1].end() :].strip())
+        return text[: marks[-1].start()].strip(), answer or None
 
 
 def folded(answer: str) -> str:
@@ -159,6 +192,10 @@ class Model(Protocol):
     def logprobs(self, chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> list[float]:
         """Return the log-probability of each answer and its end after its chat, nats; needs
         `weights`."""
+
+    def probabilities(self, frame: Frame, rows: Sequence[Example]) -> list[float]:
+        """Return how likely the wanted answer of each row is under a frame: among the labels of a
+        closed set, else per token (the geometric mean); 0 beyond the context; needs `weights`."""
 
 
 def fold(

@@ -32,6 +32,8 @@ class PromptSection(Section):
 
     instruction: str | None = None
     """The task in words, shown once at the start."""
+    variants: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
+    """Other wordings of `instruction`, tried by `searched_prompt`."""
     system: str | None = None
     """Persona, policy or style; shown by the techniques that contain `system`."""
     labels: Annotated[tuple[str, ...] | Literal["auto"] | None, BeforeValidator(closed_set)] = None
