@@ -66,6 +66,7 @@ def asked_of(frame: Frame, max_new_tokens: int) -> Asked:
         length_normalized=frame.length_normalized and closed(frame),
         max_new_tokens=max_new_tokens,
         stop=() if closed(frame) else frame.stop,
+        constraint=None if closed(frame) else frame.constraint,
         n=frame.samples,
         temperature=frame.temperature,
         top_p=frame.top_p,

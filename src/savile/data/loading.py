@@ -243,6 +243,8 @@ def _gives(spec: Spec, train: Sequence[Example], labels: Sequence[str]) -> froze
         gives.add("system")
     if labels:
         gives.add("labels")
+    shapes = {"json_schema": spec.prompt.json_schema, "regex": spec.prompt.regex}
+    gives.update(name for name, shape in shapes.items() if shape is not None)
     return frozenset(gives)
 
 

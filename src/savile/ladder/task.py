@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
@@ -27,6 +28,8 @@ def frame_of(spec: Spec, dataset: Dataset) -> Frame:
         answer_marker=prompt.answer_marker,
         labels=dataset.labels,
         stop=prompt.stop,
+        json_schema=None if prompt.json_schema is None else json.dumps(prompt.json_schema),
+        regex=prompt.regex,
     )
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from savile import store
+from savile.prompts.base_constraint import Constraint
 from savile.types import Message
 
 Chat = Sequence[Message]
@@ -41,6 +42,8 @@ class Asked:
     """Where a written answer is cut."""
     stop: tuple[str, ...] = ()
     """Texts before which a written answer ends, none of them empty."""
+    constraint: Constraint | None = None
+    """The shape of a written answer; needs `weights`, a JSON schema no more than `json_replies`."""
     n: int = 1
     """Answers to each chat."""
     temperature: float = 0.0

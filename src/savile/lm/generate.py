@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -29,8 +29,17 @@ ROWS_PER_TREE: Final = 64
 Pick = Callable[[Tensor, Sequence[int]], list[int]]
 """Chooses the next token of every running answer from its logits [A, V]; the second argument says
 which answers run."""
+TreePick = Callable[[Sequence[int], Tensor, Sequence[int]], list[int]]
+"""The same for a tree, whose answers are some of all: the first argument numbers them."""
 Complete = Callable[[Sequence[int]], bool]
 """Whether an answer's ids are all of it although no end token came."""
+
+
+class Masks(Protocol):
+    """What refuses tokens, answer by answer."""
+
+    def over(self, pick: TreePick) -> TreePick:
+        """Return `pick` among the tokens that are left."""
 
 
 def greedy(
@@ -38,6 +47,7 @@ def greedy(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     complete: Complete | None = None,
+    masks: Masks | None = None,
 ) -> list[list[int]]:
     """Return the likeliest ids after each prompt, the end token left out.
 
@@ -47,10 +57,15 @@ def greedy(
         max_new_tokens: where an answer is cut that has not ended by itself; the end of the context
             cuts it earlier.
         complete: ends answers too.
+        masks: what refuses tokens; its states are those of the prompts, and are used up.
     """
-    written = _in_trees(
-        lm, prompts, max_new_tokens, lambda _, logits, __: logits.argmax(-1).tolist(), complete
-    )
+
+    def pick(_: Sequence[int], logits: Tensor, __: Sequence[int]) -> list[int]:
+        chosen: list[int] = logits.argmax(-1).tolist()
+        return chosen
+
+    own = pick if masks is None else masks.over(pick)
+    written = _in_trees(lm, prompts, max_new_tokens, own, complete)
     return [without_end(lm, ids) for ids in written]
 
 
@@ -63,6 +78,7 @@ def sample(
     temperature: float = 1.0,
     top_p: float = 1.0,
     complete: Complete | None = None,
+    masks: Masks | None = None,
 ) -> list[list[int]]:
     """Return ids drawn after each prompt, with the end token of an answer that ended.
 
@@ -79,6 +95,7 @@ def sample(
         top_p: draw from the fewest tokens whose probabilities reach it (nucleus sampling, Holtzman
             et al. 2019, arXiv 1904.09751).
         complete: ends answers too.
+        masks: as for `greedy`.
     """
     draws = [random.Random(seed) for seed in seeds]
 
@@ -86,7 +103,8 @@ def sample(
         chances = [draws[rows[n]].random() for n in running]
         return drawn(logits, chances, temperature=temperature, top_p=top_p)
 
-    return _in_trees(lm, prompts, max_new_tokens, pick, complete)
+    own = pick if masks is None else masks.over(pick)
+    return _in_trees(lm, prompts, max_new_tokens, own, complete)
 
 
 def drawn(
@@ -115,7 +133,7 @@ def _in_trees(
     lm: LM,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
-    pick: Callable[[Sequence[int], Tensor, Sequence[int]], list[int]],
+    pick: TreePick,
     complete: Complete | None,
 ) -> list[list[int]]:
     """Generate tree by tree; `pick` is told which prompts the tree's are. The end of the context

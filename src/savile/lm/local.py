@@ -4,7 +4,8 @@ A closed set is scored over the trie of its labels: the label with the highest l
 its tokens and the end of turn wins, so no answer is unparseable and a label that is a prefix of
 another is no special case. Calibrated labels are scored against what they score without a question.
 Samples of labels are drawn by their scores. Everything else is generation, greedy or drawn. Deltas
-that are attached to the model while it answers take part.
+that are attached to the model while it answers take part. A constraint refuses tokens of written
+answers.
 
 Cost: one forward pass over the tree of the prompts, and one a written token or trie segment. The
 samples of a prompt share its pass; of a closed set they take no more than one.
@@ -18,9 +19,11 @@ from typing import Any, ClassVar, Final, NamedTuple, final
 
 from savile.lm.base import Answer, Answers, Asked, Base, Chat, before, seed_of
 from savile.lm.choose import Chooser
+from savile.lm.constrained import Grammar, Masks
 from savile.lm.generate import drawn, greedy, rows_of_trees, sample, without_end
 from savile.lm.model import LM
 from savile.lm.neutral import Neutral
+from savile.prompts.base_constraint import Constraint
 
 PLAIN_BATCHES: Final = (
     "computed on plain padded batches, since this base cannot take trees: the same answers, "
@@ -41,6 +44,7 @@ class Local(Base):
         self.device = str(lm.device)
         self.context = lm.context
         self.note = None if lm.uses_tree else PLAIN_BATCHES
+        self._grammars: dict[Constraint, Grammar] = {}
 
     @property
     def n_parameters(self) -> int:
@@ -58,7 +62,11 @@ class Local(Base):
     def answers(self, chats: Sequence[Chat], asked: Asked) -> Answers:
         """Yield the answers of one tree after the other, prompts of like length together."""
         prompts = [self.lm.encode_prompt(chat) for chat in chats]
-        answer = _Labels(self.lm, asked) if asked.labels else _Texts(self.lm, asked)
+        answer = (
+            _Labels(self.lm, asked)
+            if asked.labels
+            else _Texts(self.lm, asked, self._grammar_of(asked.constraint))
+        )
         for rows in rows_of_trees(prompts, asked.n):
             some = [
                 _Prompt(
@@ -69,6 +77,12 @@ class Local(Base):
                 for row in rows
             ]
             yield [(row, one) for row, own in zip(rows, answer(some), strict=True) for one in own]
+
+    def _grammar_of(self, constraint: Constraint | None) -> Grammar | None:
+        """Return the grammar of a constraint, read once: it takes a second."""
+        if constraint is not None and constraint not in self._grammars:
+            self._grammars[constraint] = Grammar(self.lm, constraint)
+        return None if constraint is None else self._grammars[constraint]
 
     def tally(self) -> Mapping[str, Any]:
         """Return nothing: the meter measures what a model here takes."""
@@ -130,8 +144,8 @@ class _Labels:
 class _Texts:
     """Writes answers."""
 
-    def __init__(self, lm: LM, asked: Asked) -> None:
-        self.lm, self.asked = lm, asked
+    def __init__(self, lm: LM, asked: Asked, grammar: Grammar | None) -> None:
+        self.lm, self.asked, self.grammar = lm, asked, grammar
         self.complete = self._holds_a_stop if asked.stop else None
 
     def __call__(self, prompts: Sequence[_Prompt]) -> list[list[Answer]]:
@@ -146,7 +160,7 @@ class _Texts:
         asked = self.asked
         ids = [prompt.ids for prompt in prompts for _ in prompt.seeds]
         if not asked.temperature:
-            return greedy(self.lm, ids, asked.max_new_tokens, self.complete)
+            return greedy(self.lm, ids, asked.max_new_tokens, self.complete, self._masks(ids))
         written = sample(
             self.lm,
             ids,
@@ -155,8 +169,12 @@ class _Texts:
             temperature=asked.temperature,
             top_p=asked.top_p,
             complete=self.complete,
+            masks=self._masks(ids),
         )
         return [without_end(self.lm, own) for own in written]
+
+    def _masks(self, prompts: Sequence[Sequence[int]]) -> Masks | None:
+        return None if self.grammar is None else self.grammar.masks(len(prompts))
 
     def _answer(self, prompt: _Prompt, number: int, ids: Sequence[int]) -> Answer:
         return Answer(

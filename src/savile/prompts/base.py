@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from savile.prompts.base_calibration import Calibration
+from savile.prompts.base_constraint import Constraint
 from savile.prompts.base_format import Format
 from savile.prompts.base_searched import Searched
 from savile.retrieval import Retriever
@@ -58,6 +59,12 @@ class Frame:
     """Whether labels are scored by their mean log-probability a token, not by the sum."""
     stop: tuple[str, ...] = ()
     """Texts before which a written answer ends."""
+    json_schema: str | None = None
+    """The schema of written answers as JSON; enforced by `constraint` alone."""
+    regex: str | None = None
+    """What written answers match; enforced by `constraint` alone."""
+    constraint: Constraint | None = None
+    """What written answers are held to, token by token."""
     samples: int = 1
     """Answers that are drawn for each question; the answer of most of them is taken."""
     temperature: float = 0.0

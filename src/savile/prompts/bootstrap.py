@@ -39,6 +39,8 @@ class Bootstrap(Prompt):
         "preferences": "reasoned_preferences",
         "feedback": "reasoned_feedback",
         "labels": "scored_labels",
+        "json_schema": "answers_alone",
+        "regex": "answers_alone",
     }
     occupies: ClassVar[tuple[str, ...]] = ("examples",)
     stochastic: ClassVar[bool] = True

@@ -29,6 +29,8 @@ class ChainOfThought(Prompt):
         "preferences": "reasoned_preferences",
         "feedback": "reasoned_feedback",
         "labels": "scored_labels",
+        "json_schema": "answers_alone",
+        "regex": "answers_alone",
     }
 
     def fit(

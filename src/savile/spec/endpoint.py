@@ -150,8 +150,11 @@ def decisive(base: str | EndpointSection) -> Any:
 
 
 def given_by(base: str | EndpointSection) -> frozenset[str]:
-    """Return what a base gives techniques: `weights` where its files are here, or fetched."""
-    return frozenset({"weights"}) if isinstance(base, str) else frozenset()
+    """Return what a base gives techniques: `weights` where its files are here, or fetched, and
+    `json_replies` where answers can be held to a JSON schema."""
+    if isinstance(base, str):
+        return frozenset({"weights", "json_replies"})
+    return frozenset({"json_replies"} if base.api == "chat" else ())
 
 
 def short_name(base: str | EndpointSection) -> str:

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from savile import registry
 from savile.errors import Problem, UsageError
+from savile.spec import constraint, reward
 from savile.spec import document as yaml
 from savile.spec import ladder as grammar
-from savile.spec import reward
 from savile.spec.document import Document
 from savile.spec.endpoint import NAMED, REACHED, short_name
 from savile.spec.faults import Fault, Loc, clipped, from_pydantic, nearest, one_of, unknown_key
@@ -39,7 +39,9 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Spec:
         raise UsageError([*document.problems, Problem(where=str(path), what=what, fix=fix)])
     for override in overrides:
         _apply(document, override)
+    unread = constraint.read(document.value, path.parent)
     spec, faults = validate(document.value)
+    faults = [*unread, *faults]
     if spec is not None:
         faults = [*faults, *reward.faults(spec.reward, path.parent)]
     problems = [*document.problems, *(document.problem(fault) for fault in faults)]
@@ -69,6 +71,8 @@ def validate(tree: Mapping[str, Any]) -> tuple[Spec | None, list[Fault]]:
     except ValidationError as error:
         return None, [*faults, *_section_faults(error)]
     faults += [*_ceiling(spec), *_twice(spec), *_judge(spec)]
+    shape = spec.prompt
+    faults += constraint.faults(shape.json_schema, shape.regex, bool(shape.labels))
     return (None, faults) if faults else (spec, [])
 
 

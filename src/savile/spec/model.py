@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema, model_validator
 
 from savile.errors import Problem, UsageError
 from savile.prompts.base import DEFAULT_MARKER
 from savile.spec import ladder as grammar
+from savile.spec.constraint import OBJECT_OR_FILE
 from savile.spec.data import DataSection
 from savile.spec.endpoint import ON, Base, EndpointSection, decisive, given_by, short_name
 from savile.spec.faults import Fault
@@ -45,6 +46,11 @@ class PromptSection(Section):
     """What stands before the final answer in a chain of thought."""
     stop: Annotated[tuple[str, ...], BeforeValidator(stop_strings), Field(max_length=16)] = ()
     """Texts before which a written answer ends, such as `["\\n\\n"]`."""
+    json_schema: Annotated[dict[str, Any], WithJsonSchema(OBJECT_OR_FILE)] | None = None
+    """The JSON schema of written answers, in place or a file's path; `constrained_json` holds
+    answers to it."""
+    regex: Text | None = None
+    """What written answers match as a whole; `constrained_regex` holds answers to it."""
 
 
 @final

@@ -7,6 +7,7 @@ of what was meant, so that a kept answer is found whatever the dialect was.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, final
@@ -35,6 +36,8 @@ likes."""
 
 ADVICE: Final = {
     "temperature": "Write base.request: {temperature: 1}; its answers are then drawn by chance",
+    "response_format": "Leave constrained_json out: the server takes no such schema (many want "
+    "additionalProperties: false and every field required)",
     "context": "Shorten the prompt, or take a model with a longer context",
 }
 """What to do, by a word of the refusal."""
@@ -50,6 +53,8 @@ class Question:
     labels: tuple[str, ...] = ()
     """The closed set, for which log-probabilities are asked too."""
     stop: tuple[str, ...] = ()
+    json_schema: str | None = None
+    """What the answer is held to, as JSON."""
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
@@ -74,6 +79,7 @@ class Question:
         }
         if base.api == "chat":
             found["messages"] = [{"role": m.role, "content": m.content} for m in self.chat]
+            found |= {} if self.json_schema is None else _schema(self.json_schema)
             wanted: dict[str, Any] = {"logprobs": True, "top_logprobs": ALTERNATIVES["chat"]}
         else:
             found["prompt"] = as_text(self.chat)
@@ -94,6 +100,12 @@ class Question:
         found: dict[str, Any] = {"seed": seed_of(self.seed, self.chat, self.first)}
         found |= {"top_p": self.top_p} if self.top_p < 1.0 else {}
         return found | ({"n": self.n} if self.n > 1 else {})
+
+
+def _schema(text: str) -> dict[str, Any]:
+    """Return the field that asks for JSON of a schema; servers that know it enforce it."""
+    asked = {"name": "answer", "schema": json.loads(text), "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": asked}}
 
 
 def advice(refusal: Refusal) -> str:

@@ -152,6 +152,7 @@ class Endpoint(Base):
             max_tokens=limit,
             labels=asked.labels,
             stop=asked.stop,
+            json_schema=None if asked.constraint is None else asked.constraint.text,
             temperature=asked.temperature,
             top_p=asked.top_p,
             seed=asked.seed,
