@@ -220,7 +220,7 @@ def test_a_board_measures_them_and_says_why_others_cannot_run(tmp_path: Path) ->
     assert "leave the steps out" in reasons["bootstrap+length_normalized"]
     assert "calibration" in reasons["contextual_calibration+domain_calibration"]
     assert all(row["status"] == "ok" for name, row in rows.items() if name not in reasons)
-    again = run.technique("lora+contextual_calibration(learning_rate=0.02)").predict(["lost cup"])
+    again = run.technique("lora(learning_rate=0.02)+contextual_calibration").predict(["lost cup"])
     assert set(again) <= {"yes", "no"}
 
 
