@@ -350,7 +350,6 @@ def test_the_mean_loss_is_the_mean_over_tokens(trained_lm: LM, eight: list[Examp
         ((1.2, 0.6, 0.5, 0.4), 0.6, []),
         ((0.5, math.nan, 0.3, 0.2), None, [4]),
         ((0.5, 0.4, 0.3, 9.0), None, []),  # nothing is left to train
-        ((-0.5, 0.4, 0.3, 0.2), None, []),  # a reward's loss has no zero to measure from
     ],
 )
 def test_a_training_that_collapses_goes_on_from_its_best_state_at_a_quarter_of_the_rate(
@@ -371,3 +370,36 @@ def test_a_training_that_collapses_goes_on_from_its_best_state_at_a_quarter_of_t
     assert [entry["step"] for entry in events] == slowed_at
     assert [entry["slowdown"] for entry in events] == [0.25] * len(slowed_at)
     assert (made.steps, made.status) == (8, "ok")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Rewarded(SFT):  # type: ignore[misc]
+    """An objective whose loss is minus a reward."""
+
+    needs: ClassVar[tuple[str, ...]] = ("pairs", "reward", "parameters")
+
+
+@pytest.mark.parametrize(
+    ("looks", "objective"),
+    [
+        ([(0.5, 0.5), (0.6, 1.5), (0.5, 0.6), (0.5, 0.5)], SFT()),  # too sure, and yet better
+        ([(0.5, 0.3), (0.5, 0.9), (0.5, 0.8), (0.5, 0.7)], Rewarded()),  # rewards below zero
+        ([(0.5, -0.5), (0.5, 0.4), (0.5, 0.3), (0.5, 0.2)], Rewarded()),
+    ],
+)
+def test_a_loss_that_rises_while_the_score_does_and_a_reward_are_no_collapse(
+    trained_lm: LM,
+    eight: list[Example],
+    monkeypatch: pytest.MonkeyPatch,
+    looks: list[tuple[float, float]],
+    objective: SFT,
+) -> None:
+    told = iter(looks)
+    monkeypatch.setattr(Dev, "look", lambda self: Look(*next(told)))
+    plan = Plan(learning_rate=1e-3, examples=32, batch_size=4, evaluations=4)
+    own = replace(job(trained_lm, eight, objective=objective), plan=plan)
+    with LoRA().attach(trained_lm, 0) as attached:
+        made = train(own, attached)
+    assert not [entry for entry in made.history if "event" in entry]
+    assert made.dev_score == max(score for score, _ in looks)

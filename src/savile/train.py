@@ -5,7 +5,8 @@ gradient norm, gradient accumulation over the trees of a step, and the best stat
 metric on the dev rows kept. A step whose loss or gradient is not finite is never applied: the last
 good state comes back and the learning rate is halved, at most `MAX_ROLLBACKS` times. A look at dev
 that finds a training collapsed, its loss more than twice what it was at its best or after a short
-run with the same rate, brings the best state back too and quarters the rate for the steps left.
+run with the same rate and its score no better than the best, brings the best state back too and
+quarters the rate for the steps left.
 """
 
 from __future__ import annotations
@@ -253,7 +254,7 @@ class _Loop:
         self.history.append(
             {"step": self.step, "loss": loss, "dev_score": score, "dev_loss": known, **means}
         )
-        if self._collapsed(dev_loss):
+        if self._collapsed(score, dev_loss):
             self._slow_down(4)
         elif finite and (score, -dev_loss) > self.best:
             self.best = (score, -dev_loss)
@@ -262,12 +263,16 @@ class _Loop:
         if finite:
             self.reached = min(self.reached, dev_loss)
 
-    def _collapsed(self, dev_loss: float) -> bool:
-        """Return whether a rate that was good for a short run has proved too high for a long one;
-        losses that may be negative (rewards) have no such scale."""
-        limit = 2 * self.reached + COLLAPSED
+    def _collapsed(self, score: float, dev_loss: float) -> bool:
+        """Return whether a rate that was good for a short run has proved too high for a long one.
+
+        A reward has no zero to measure a loss from, and a model that grows too sure of its answers
+        has a rising loss while its score still rises: neither is a collapse.
+        """
         can = self.rollbacks < MAX_ROLLBACKS and self.step < self.job.plan.steps
-        return can and self.reached > 0 and not dev_loss <= limit and bool(self.dev.items)
+        scaled = bool(self.dev.items) and "reward" not in self.job.objective.needs
+        better = math.isfinite(dev_loss) and self.scored and score > self.best[0]
+        return can and scaled and not better and not dev_loss <= 2 * self.reached + COLLAPSED
 
 
 def _heads(job: Job) -> dict[str, nn.Module]:
