@@ -1,14 +1,18 @@
 """Samples of a technique: who may answer, and that a sample depends on nothing but its own seed."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from savile import data
 from savile import spec as specs
 from savile.errors import UsageError
-from savile.ladder.drawing import Drawing, answering, draw, was_cut
-from savile.lm.base import Answer
+from savile.ladder.drawing import Answering, Drawing, answering, draw, was_cut
+from savile.lm.base import Answer, Answers, Asked, Base, Chat
+from savile.prompts.base import Frame
+from savile.prompts.base_calibration import Calibration
 from savile.spec import Spec
 from savile.types import Example
 from tests import small_case
@@ -39,6 +43,42 @@ def test_a_sample_does_not_depend_on_what_else_is_answered(spec: Spec) -> None:
     more = drawn(spec, rows, Drawing(technique="{few_shot: {k: 2}}", samples=4))
     assert [own[:3] for own in more] == together
     assert len({text for own in together for text in own}) > 12
+
+
+class Heard(Base):
+    """Remembers how it was asked."""
+
+    def answers(self, chats: Sequence[Chat], asked: Asked) -> Answers:
+        self.asked = asked
+        yield [(row, Answer("", None, 1, 1)) for row in range(len(chats)) for _ in range(asked.n)]
+
+    def prompt_tokens(self, chat: Chat) -> int:
+        raise NotImplementedError
+
+    def answer_tokens(self, text: str) -> int:
+        raise NotImplementedError
+
+    def tally(self) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+
+def test_samples_are_asked_for_as_the_technique_asks() -> None:
+    rows, drawing = [Example(id="1", input="x", output="yes")], Drawing(samples=3, top_p=0.5)
+    written = Frame(stop=("\n",), samples=9, temperature=0.2, seed=7)
+    base = Heard()
+    draw(Answering(base, written, 5, "technique"), rows, drawing, 1, lambda rows: None)
+    assert base.asked.stop == ("\n",)
+    sampled = (base.asked.n, base.asked.temperature, base.asked.top_p, base.asked.seed)
+    assert sampled == (3, 1.0, 0.5, 1)
+    chosen = Frame(
+        labels=("yes", "no"),
+        length_normalized=True,
+        calibration=Calibration(inputs=("N/A",), examples=True),
+    )
+    draw(Answering(base, chosen, 5, "technique"), rows, drawing, 1, lambda rows: None)
+    assert base.asked.labels == ("yes", "no")
+    assert base.asked.length_normalized
+    assert base.asked.neutral == (chosen.neutral(rows[0]),)
 
 
 def test_progress_counts_rows(spec: Spec) -> None:

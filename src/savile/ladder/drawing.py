@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +21,10 @@ from savile.ladder.answer import Customized, best_of
 from savile.ladder.bases import Till, open_base
 from savile.ladder.bench import bench_of
 from savile.ladder.folder import RunFolder
-from savile.lm.base import Answer, Asked, Base
+from savile.lm.base import Answer, Base
 from savile.lm.endpoint.purse import Purse
 from savile.lm.fitting import Fitting
-from savile.predict import answer_limit, closed
+from savile.predict import answer_limit, asked_of, closed
 from savile.prompts.base import Frame
 from savile.spec import Candidate, Spec
 from savile.spec import document as yaml
@@ -162,9 +162,9 @@ def draw(
         on_rows: told how many rows are answered.
     """
     frame = model.frame
-    asked = Asked(
-        labels=frame.label_words if closed(frame) else (),
-        max_new_tokens=model.limit,
+    asked = replace(
+        asked_of(frame, model.limit),
+        neutral=tuple(frame.neutral(row) for row in rows) if closed(frame) else (),
         n=drawing.samples,
         temperature=drawing.temperature,
         top_p=drawing.top_p,
