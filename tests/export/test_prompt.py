@@ -12,6 +12,8 @@ from savile.errors import UsageError
 from savile.export.base import Customization
 from savile.export.prompt import NAME, Prompt, read
 from savile.prompts.base import Frame
+from savile.prompts.base_calibration import Calibration
+from savile.prompts.base_constraint import Constraint
 from savile.retrieval import Retriever
 from savile.spec import Candidate
 from savile.types import Example
@@ -143,3 +145,20 @@ def test_a_file_that_is_no_prompt_is_refused(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text("!!python/object/apply:os.system [echo]\n")
     with pytest.raises(UsageError, match="is not YAML"):
         read(tmp_path)
+
+
+def test_how_labels_are_scored_is_said_and_read_back(tmp_path: Path) -> None:
+    calibration = Calibration(inputs=("N/A", ""), examples=True)
+    frame = replace(FRAME, calibration=calibration, length_normalized=True)
+    path = written(frame, tmp_path)
+    said = "the likeliest of the labels, per token, against what each scores without a question"
+    assert said in path.read_text(encoding="utf-8")
+    assert read(tmp_path) == frame
+
+
+def test_the_shape_of_answers_is_said_and_read_back(tmp_path: Path) -> None:
+    shape = Constraint(kind="regex", text="[0-9]+\\.")
+    frame = replace(FRAME, labels=(), constraint=shape, regex=shape.text)
+    path = written(frame, tmp_path)
+    assert "held to the regex" in path.read_text(encoding="utf-8")
+    assert read(tmp_path) == frame

@@ -83,10 +83,13 @@ def reading(frame: Frame) -> str:
     """Return in words how an answer is read out of a model's text."""
     if closed(frame):
         shown = ", each scored in its words" if frame.format.words else ""
-        return f"the likeliest of the labels{shown}"
+        each = ", per token" if frame.length_normalized else ""
+        against = ", against what each scores without a question" if frame.calibration else ""
+        return f"the likeliest of the labels{shown}{each}{against}"
     if frame.reasoning:
         return f"what follows the last {frame.answer_marker!r}, in upper or lower case"
-    return "the text without outer white space"
+    held = f", held to the {frame.constraint.kind}" if frame.constraint else ""
+    return f"the text without outer white space{held}"
 
 
 def read(folder: Path) -> Frame:
