@@ -46,9 +46,10 @@ class Started(NamedTuple):
 
 
 def started(job: Job, objectives: Sequence[Objective]) -> Started:
-    """Return the dev loss of what is attached, under the last objective that trains the policy."""
-    last = next((o for o in reversed(objectives) if "policy" in o.gives), objectives[-1])
-    if "reward" in last.needs:
+    """Return the dev loss of what is attached, under the last objective that trains the policy; it
+    is not known where that learns from a reward, or where none does."""
+    last = next((o for o in reversed(objectives) if "policy" in o.gives), None)
+    if last is None or "reward" in last.needs:
         return Started(None, 0.0)
     before = work_since(job.lm, Work())
     loss = Dev(replace(job, objective=last)).loss()
