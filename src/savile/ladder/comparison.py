@@ -12,7 +12,9 @@
 A falling likelihood of chosen answers (Rafailov et al. 2024, arXiv 2404.12358) and a reward that
 rises while the metric falls (Gao, Schulman, Hilton 2022, arXiv 2210.10760) are said in words.
 
-    interval: mean -+ sqrt(z^2 V_rows + t^2 s^2 / K),  t with K - 1 degrees of freedom for K seeds
+    shares: Wilson's interval, as of a score (`stats/limits.py`)
+    others: mean -+ sqrt(u^2 V_rows + t^2 s^2 / K),  u and t with N - 1 and K - 1 degrees of freedom
+            for N rows and K seeds
 
 The scatter s of the seeds' means holds some noise of the rows again: a little too wide, never too
 narrow.
@@ -38,6 +40,7 @@ from savile.lm.rollouts import Rollout, token_logprobs
 from savile.objectives.base import Encoded, Reward, Written
 from savile.predict import predict
 from savile.prompts.base import Frame
+from savile.stats import mean_of_seeds
 from savile.types import Example, Prediction, Preference
 
 TOKENS_PER_TREE: Final = 4096
@@ -133,8 +136,9 @@ def summary(units: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
             mean, half = mean_and_half(values)
             found[name] = {"value": mean, "n": float(values.shape[1])}
             if half is not None:
-                least, most = (0.0, 1.0) if name in SHARES else (-math.inf, math.inf)
-                found[name] |= {"low": max(mean - half, least), "high": min(mean + half, most)}
+                share = mean_of_seeds(values) if name in SHARES else None
+                low, high = share[1:] if share else (mean - half, mean + half)
+                found[name] |= {"low": low, "high": high}
     return found
 
 
@@ -150,8 +154,8 @@ def mean_and_half(values: np.ndarray[Any, Any]) -> tuple[float, float | None]:
     if seeds > 1:
         v_seeds = float(values.mean(1).var(ddof=1)) / seeds
         t = float(distributions.t.isf(0.025, seeds - 1))
-    z = float(distributions.norm.isf(0.025))
-    return mean, (z**2 * v_rows + t**2 * v_seeds) ** 0.5
+    u = float(distributions.t.isf(0.025, rows - 1))
+    return mean, (u**2 * v_rows + t**2 * v_seeds) ** 0.5
 
 
 def warnings(found: Mapping[str, Mapping[str, float]], *, tuned_start: bool) -> list[str]:
