@@ -44,7 +44,7 @@ class Format:
     """Between the parts of an example and of a turn."""
     between: str = "\n\n"
     """Between the examples of plain text."""
-    words: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What is shown, and scored, in the place of a label; labels that are not named are shown as
     they are."""
 

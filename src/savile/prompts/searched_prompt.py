@@ -71,7 +71,7 @@ class SearchedPrompt(Prompt):
     """Forms that are tried beside the given one: `plain` text or `questions` in the place of turns,
     `labelled` turns, the instruction at the `start`, `before` or `after` the question, and labels
     `spaced` where they are joined by _ or -."""
-    budget: Annotated[int, Ge(2), Le(1 << 24)] = 1024
+    budget: Annotated[int, Ge(2), Le(10_000_000)] = 1024
     """Rows scored at most, summed over candidates."""
     judged: Annotated[int, Ge(2), Le(65536)] = 128
     """Training rows that judge at most; those that are shown are none of them."""
