@@ -234,21 +234,22 @@ def test_what_more_budget_might_change_is_said(improving: list[str], words: str 
     assert words in text if words else "improving" not in text
 
 
-def started(**said: bool) -> list[Start]:
+def started(**said: bool | None) -> list[Start]:
     """Return starts held against zero_shot, by whether the dev loss fell."""
     return [Start(name, "zero_shot", fell) for name, fell in said.items()]
 
 
 def test_techniques_that_are_no_better_than_their_start_learned_nothing() -> None:
-    tuned = {"lora": 0.9, "full": 0.61, "prompt_tuning": 0.6}
+    tuned = {"lora": 0.9, "full": 0.61, "prompt_tuning": 0.6, "grpo": 0.59}
     board = [majority(0.4), technique("zero_shot", 0.6)]
     board += [technique(name, *[a] * 3, kind="tuned") for name, a in tuned.items()]
-    starts = started(lora=True, full=True, prompt_tuning=False)
+    starts = started(lora=True, full=True, prompt_tuning=False, grpo=None)
     lines = verdict(board, Accuracy(), starts=starts).text.split("\n")
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         "Learned nothing, for the dev loss did not fall: prompt_tuning (0.600; zero_shot 0.600).",
         "Learned nothing that this test can show, though the dev loss fell: "
         "full (0.610; zero_shot 0.600).",
+        "Learned nothing that this test can show: grpo (0.590; zero_shot 0.600).",
     ]
 
 

@@ -61,8 +61,8 @@ class Line:
     measured: stats.Measured | None = None
     improving: bool = False
     """Whether it was still getting better when its budget ended."""
-    fell: bool = True
-    """Whether training lowered its dev loss, as far as that is known."""
+    fell: bool | None = None
+    """Whether training lowered its dev loss; None where that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ Cost: one forward pass over the dev rows a training.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -66,9 +66,10 @@ def ranking_of(bench: Bench) -> Ranking:
     return Ranking(n_dev=len(bench.dev), top=bench.metric.top, constant=constant)
 
 
-def loss_fell(trials: Sequence[Unit]) -> bool:
-    """Return whether training lowered the dev loss with some seed, true where it is not known."""
-    return not trials or len(_stuck(trials)) < len(trials)
+def loss_fell(trials: Sequence[Unit]) -> bool | None:
+    """Return whether training lowered the dev loss with some seed; None where that is not known."""
+    known = len(_comparable(trials))
+    return len(_stuck(trials)) < known if known else None
 
 
 def not_converged(searched: Sequence[Result], trials: Sequence[Unit], top: float) -> str | None:
@@ -113,13 +114,13 @@ def not_converged(searched: Sequence[Result], trials: Sequence[Unit], top: float
 
 
 def starts_of(
-    rows: Sequence[BoardRow], stuck: Collection[str], candidates: Iterable[Candidate]
+    rows: Sequence[BoardRow], fell: Mapping[str, bool | None], candidates: Iterable[Candidate]
 ) -> list[Start]:
     """Return what every tuned row of a board is held against to say whether it learned.
 
     Args:
         rows: the board.
-        stuck: the techniques whose dev loss did not fall.
+        fell: whether training lowered the dev loss of a technique, as far as that is known.
         candidates: what the techniques of the board are made of.
     """
     by_name = {candidate.name: candidate for candidate in candidates}
@@ -131,7 +132,7 @@ def starts_of(
     }
     constant = "majority" if "majority" in kinds else None
     return [
-        Start(name, prompts.get(_prompt(by_name[name]), constant), name not in stuck)
+        Start(name, prompts.get(_prompt(by_name[name]), constant), fell.get(name))
         for name, kind in kinds.items()
         if kind == "tuned" and name in by_name
     ]
@@ -145,9 +146,13 @@ def _prompt(candidate: Candidate) -> str:
 
 def _stuck(trials: Sequence[Unit]) -> list[Result]:
     """Return the seeds whose dev loss training did not lower."""
+    return [r for r in _comparable(trials) if r["dev_loss"] > r["start_loss"] - AS_GOOD]
+
+
+def _comparable(trials: Sequence[Unit]) -> list[Result]:
+    """Return the seeds whose dev loss is known before and after training."""
     results = [trial.result for trial in trials]
-    known = [r for r in results if r.get("start_loss") is not None and r["dev_loss"] is not None]
-    return [r for r in known if r["dev_loss"] > r["start_loss"] - AS_GOOD]
+    return [r for r in results if r.get("start_loss") is not None and r["dev_loss"] is not None]
 
 
 def _of_seeds(some: Sequence[Result], trials: Sequence[Unit]) -> str:

@@ -242,7 +242,7 @@ class _Run:
             improving=[line.row.technique for line in lines if line.improving],
             starts=starts_of(
                 [line.row for line in lines],
-                [line.row.technique for line in lines if not line.fell],
+                {line.row.technique: line.fell for line in lines},
                 self.candidates.values(),
             ),
             sweeps=sweeps_of(self.prepared.candidates),

@@ -6,7 +6,7 @@ The numbers come from `standing.py`; here they become sentences.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from savile.ladder.standing import (
     ENOUGH_ROWS,
@@ -30,6 +30,14 @@ from savile.types import Verdict
 MORE_SEEDS = "set `seeds: 3`"
 
 
+LEARNED: Final[Mapping[bool | None, str]] = {
+    False: "Learned nothing, for the dev loss did not fall",
+    True: "Learned nothing that this test can show, though the dev loss fell",
+    None: "Learned nothing that this test can show",
+}
+"""What is said of techniques no better than their start, by whether their dev loss fell."""
+
+
 class Costs(NamedTuple):
     """What techniques cost, all counted in the same thing."""
 
@@ -44,8 +52,8 @@ class Start(NamedTuple):
     technique: str
     against: str | None
     """The row of its prompt untuned, else of a constant answer; None without either."""
-    fell: bool
-    """Whether training lowered its dev loss, as far as that is known."""
+    fell: bool | None
+    """Whether training lowered its dev loss; None where that is not known, as of a reward."""
 
 
 def verdict(
@@ -250,25 +258,17 @@ def untaught(
     With few test rows nothing is said, for they could not show what was learned.
     """
     by_name = {one.measured.name: one for one in resampled}
-    found: dict[bool, list[str]] = {True: [], False: []}
+    found: dict[bool | None, list[str]] = {False: [], True: [], None: []}
     for technique, against, fell in starts:
         one, start = by_name[technique], by_name.get(against or "")
         if start is not None and not _better(one, start):
             shown = f"{standing.show(one.score)}; {against} {standing.show(start.score)}"
             found[fell].append(f"{technique} ({shown})")
-        elif start is None and not fell:
+        elif start is None and fell is False:
             found[fell].append(f"{technique} ({standing.show(one.score)})")
     if not standing.enough:
         return []
-    lines = []
-    if found[False]:
-        lines.append(f"Learned nothing, for the dev loss did not fall: {', '.join(found[False])}.")
-    if found[True]:
-        lines.append(
-            "Learned nothing that this test can show, though the dev loss fell: "
-            f"{', '.join(found[True])}."
-        )
-    return lines
+    return [f"{LEARNED[fell]}: {', '.join(names)}." for fell, names in found.items() if names]
 
 
 def _better(one: Resampled, start: Resampled) -> bool:
