@@ -369,6 +369,25 @@ def test_the_most_a_run_can_cost_is_enough_for_it(
     assert board["endpoint"]["usd_paid"] <= (found.usd or 0.0)
 
 
+def test_samples_that_are_asked_one_by_one_each_cost_their_prompt(
+    server: Server, task: Write
+) -> None:
+    """Servers without `n` are asked once a sample, and each request bears the whole prompt."""
+    few = "{few_shot: {k: 8}}"
+
+    def most(item: str) -> estimate.Estimate:
+        spec = specs.load(task(server, base=f"{PRICES}, max_tokens: 1", ladder=f"[{item}]"))
+        found = estimate.at_most(spec, load(spec))
+        assert found is not None
+        return found
+
+    alone = most(few)
+    several = most("{few_shot+self_consistency: {few_shot: {k: 8}, self_consistency: {n: 4}}}")
+    assert several.requests == 4 * alone.requests
+    assert alone.usd is not None
+    assert several.usd == pytest.approx(4 * alone.usd)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "environment", "words"),
     [

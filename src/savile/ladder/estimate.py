@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -110,7 +111,8 @@ def _technique(base: Endpoint, spec: Spec, dataset: Dataset, asking: _Asking) ->
         if fitted:
             own = sorted(base.most_usd(frame.messages(row), asked) for row in dataset.train)
             requests, usd = requests + fitted, usd + sum(own[-fitted:])
-        usd += sum(base.most_usd(frame.messages(row), asked) for row in asking.rows)
+        alone = replace(asked, n=1)  # a server without `n` is sent the prompt once a sample
+        usd += asked.n * sum(base.most_usd(frame.messages(row), alone) for row in asking.rows)
     return requests, usd
 
 
