@@ -301,6 +301,21 @@ def test_a_prompt_needs_no_base_until_it_is_asked(run: savile.Run, tmp_path: Pat
         handed.predict(["lost cup"])
 
 
+def test_a_prompt_asks_its_base_in_the_precision_of_the_run(
+    run: savile.Run, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    manifest = store.read_json(folder / "manifest.json")
+    manifest["identity"]["spec"]["compute"] |= {"dtype": "bfloat16", "quantization": "nf4"}
+    store.write_json(folder / "manifest.json", manifest)
+    made = savile.Run(folder).export(tmp_path / "out", technique="few_shot(k=2)")
+    assert (made.facts.base.dtype, made.facts.base.quantization) == ("bfloat16", "nf4")
+    said = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert "(weights in bfloat16, quantized to nf4)" in said
+    own = run.export(tmp_path / "own", technique="few_shot(k=2)").facts.base
+    assert (own.dtype, own.quantization) == ("float32", None)
+
+
 def cut(folder: Path) -> None:
     file = folder / "delta.safetensors"
     file.write_bytes(file.read_bytes()[:-4])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Final
 
 from savile import __version__
 from savile.export.base import Form
-from savile.handover.facts import Checked, Facts
+from savile.handover.facts import Checked, Facts, OfBase
 from savile.lm.resolve import EMBEDDED
 
 IN_PACKAGE: Final = (
@@ -21,7 +22,8 @@ def card(facts: Facts, form: Form) -> str:
     measured, base = facts.measured, facts.base
     seeds = f"mean of {measured.seeds} seeds" if measured.seeds > 1 else "one seed"
     score = f"**{measured.score:.3f}**, 95 % interval {measured.low:.3f} to {measured.high:.3f}"
-    kept = f" (weights in {base.dtype}{_stored(base.quantization)})" if base.dtype else ""
+    how = ", ".join(_weights(base))
+    kept = f" ({how})" if how else ""
     return f"""---
 library_name: {form.library}
 ---
@@ -66,8 +68,11 @@ def _lines(facts: Facts, form: Form) -> str:
     return form.to_load(json.dumps(name))
 
 
-def _stored(quantization: str | None) -> str:
-    return f", quantized to {quantization}" if quantization else ""
+def _weights(base: OfBase) -> Iterator[str]:
+    if base.dtype:
+        yield f"weights in {base.dtype}"
+    if base.quantization:
+        yield f"quantized to {base.quantization}"
 
 
 def told(checked: Checked) -> str:

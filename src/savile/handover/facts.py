@@ -28,8 +28,10 @@ class OfBase:
     sha256: str
     """Of its weights, configuration, tokenizer and template, or of what names an endpoint."""
     dtype: str | None = None
-    """Type of its weights while it was exported; None where none were loaded."""
+    """Type of its weights; None where it was not loaded and the run left it open, or there are
+    none."""
     quantization: str | None = None
+    """How its weights are stored, where they are quantized."""
 
 
 @dataclass(frozen=True, kw_only=True)

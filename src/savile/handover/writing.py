@@ -201,7 +201,7 @@ def _facts(trial: _Trial, chosen: str, base: Base | None, checked: Checked) -> F
     manifest, document = trial.run.manifest() or {}, trial.run.board() or {}
     index, row = trial.ready.candidate.base, trial.row
     named = manifest["bases"][index]
-    lm = base.lm if isinstance(base, Local) else None
+    dtype, quantization = _precision(manifest, named, base)
     return Facts(
         form=chosen,
         candidate=trial.ready.candidate,
@@ -209,8 +209,8 @@ def _facts(trial: _Trial, chosen: str, base: Base | None, checked: Checked) -> F
             spec=named,
             name=bases.name_of(bases.from_json(named)),
             sha256=manifest["identity"]["base"][index],
-            dtype=None if lm is None else _name(lm.model.dtype),
-            quantization=None if lm is None else lm.quantization,
+            dtype=dtype,
+            quantization=quantization,
         ),
         max_new_tokens=trial.ready.max_new_tokens,
         measured=Measured(
@@ -222,6 +222,19 @@ def _facts(trial: _Trial, chosen: str, base: Base | None, checked: Checked) -> F
         ),
         checked=checked,
     )
+
+
+def _precision(
+    manifest: Mapping[str, Any], named: Any, base: Base | None
+) -> tuple[str | None, str | None]:
+    """Return dtype and quantization of the base's weights; of a base that is not loaded what the
+    run's spec asks for."""
+    if isinstance(base, Local):
+        return _name(base.lm.model.dtype), base.lm.quantization
+    compute = manifest["identity"]["spec"]["compute"]
+    if not isinstance(named, str):
+        return None, None
+    return (None if compute["dtype"] == "auto" else compute["dtype"]), compute["quantization"]
 
 
 def _trial(run: RunFolder, technique: str | None, seed_index: int) -> _Trial:
