@@ -17,6 +17,7 @@ from savile.errors import UsageError
 from savile.lm.tree import Paths, build
 from tests import tiny
 from tests.contracts.tree_gate import eager, gradients, shake
+from tests.gates import Gate
 
 LIST: Final = {
     "gpt_neox": "gpt_neox.layers",
@@ -102,8 +103,9 @@ def their_logprobs(model: nn.Module) -> Tensor:
     return torch.cat(found)
 
 
-def compare(family: str, delta: Bottleneck, scale: float) -> None:
+def compare(family: str, delta: Bottleneck, scale: float, gate: Gate) -> None:
     """Assert equal numbers and gradients, both with the library's own eager attention."""
+    about = "the formula in plain layers"
     lm = tiny.lm(family)
     with delta.attach(lm, 0) as attached, eager(lm):
         shake(attached, 0.1)
@@ -116,22 +118,24 @@ def compare(family: str, delta: Bottleneck, scale: float) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
     wanted = gradients(theirs.mean(), dict(own))
     assert got.keys() == wanted.keys()
+    gate(delta, "parity", float((ours - theirs).detach().abs().max()), f"{about}, log p")
     for name, gradient in got.items():
-        assert float((gradient - wanted[name]).norm() / wanted[name].norm()) <= 1e-6, name
+        error = float((gradient - wanted[name]).norm() / wanted[name].norm())
+        assert error <= 1e-6, name
+        gate(delta, "parity", error, f"{about}, gradient")
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_placement_is_the_papers(family: str, placement: Any) -> None:
+def test_a_placement_is_the_papers(family: str, placement: Any, gate: Gate) -> None:
     delta = Bottleneck(placement=placement, reduction_factor=4.0)
-    compare(family, delta, 4.0 if placement == "par_bn" else 1.0)
+    compare(family, delta, 4.0 if placement == "par_bn" else 1.0, gate)
 
 
 @pytest.mark.parametrize("f", F)
-def test_every_non_linearity_scale_and_no_bias(f: Any) -> None:
-    compare(
-        "llama", Bottleneck(non_linearity=f, scaling=0.5, bias=False, reduction_factor=2.5), 0.5
-    )
+def test_every_non_linearity_scale_and_no_bias(f: Any, gate: Gate) -> None:
+    delta = Bottleneck(non_linearity=f, scaling=0.5, bias=False, reduction_factor=2.5)
+    compare("llama", delta, 0.5, gate)
 
 
 @pytest.mark.parametrize(("factor", "m"), [(1.0, 32), (2.5, 12), (16.0, 2), (1000.0, 1)])

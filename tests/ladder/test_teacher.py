@@ -18,6 +18,8 @@ from savile.objectives.distill_text import DistillText
 from savile.prompts.base import Frame
 from savile.types import Example, Prediction
 from tests import small_case, tiny
+from tests.gates import Gate
+from tests.objectives.test_sft import loop
 
 NAME = "teacher {}: few_shot(k=2)"
 
@@ -111,7 +113,7 @@ def given(teacher: Teacher) -> TrainingData:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_distillation_is_its_formula(alpha: float) -> None:
+def test_distillation_is_its_formula(alpha: float, gate: Gate) -> None:
     lm = tiny.lm("llama")
     logits = torch.randn(tiny.VOCABULARY, generator=torch.Generator().manual_seed(2))
     objective = Distill(alpha=alpha, temperature=3.0, top_k=tiny.VOCABULARY)
@@ -125,7 +127,9 @@ def test_distillation_is_its_formula(alpha: float) -> None:
         wanted = (logits.double() / 3).softmax(-1)
         soft = 9 * (wanted * (wanted.log() - (own / 3).log_softmax(-1))).sum(-1)
         total.append((1 - alpha) * hard + alpha * soft)
-    assert found == pytest.approx(float(torch.cat(total).mean()), rel=1e-5)
+    value = float(torch.cat(total).mean())
+    assert found == pytest.approx(value, rel=1e-5)
+    gate(objective, "parity", abs(found - value) / value, "the formula")
 
 
 def test_a_student_that_agrees_loses_nothing() -> None:
@@ -134,14 +138,20 @@ def test_a_student_that_agrees_loses_nothing() -> None:
     assert soft_loss(logits, logits.flip(-1), 2.0).min() > 0
 
 
-def test_the_text_of_a_teacher_replaces_the_answers() -> None:
+def test_the_text_of_a_teacher_replaces_the_answers(gate: Gate) -> None:
     lm, teacher = tiny.lm("llama"), Knows(torch.zeros(tiny.VOCABULARY))
-    items = DistillText().items(lm, given(teacher))
+    objective = DistillText()
+    items = objective.items(lm, given(teacher))
     assert teacher.asked == 1
     assert items == [
         Encoded(ROWS[0].prompt, lm.encode_completion("yes")),
         Encoded(ROWS[2].prompt, lm.encode_completion("no")),
     ]
+    with torch.no_grad():
+        found = sum(float(objective.loss(lm, b)[0]) for b in objective.trees(items, 4096))
+    value = loop(lm, items)
+    assert found == pytest.approx(value, rel=1e-5)
+    gate(objective, "parity", abs(found - value) / value, "a loop over transformers' logits")
 
 
 def test_a_row_without_its_steps_is_not_distilled() -> None:

@@ -16,6 +16,7 @@ from savile.objectives.ppo import advantages, clipped_value_loss, steered
 from savile.objectives.reward import bradley_terry
 from savile.objectives.rloo import leave_one_out
 from savile.objectives.simpo import SimPO
+from tests.gates import Gate
 
 LIMIT = 1e-6
 
@@ -68,13 +69,14 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("name", sorted(FORMULAS))
-def test_a_formula_over_pairs(name: str) -> None:
+def test_a_formula_over_pairs(name: str, gate: Gate) -> None:
     objective, wanted = FORMULAS[name]
     policy, reference, tokens = pairs(40, seed=len(name))
     found = objective.formula(objective.measures(policy, reference, tokens))
     for n, loss in enumerate(found.tolist()):
-        rows = (*policy[n].tolist(), *reference[n].tolist(), *tokens[n].tolist())
-        assert loss == pytest.approx(wanted(*rows), rel=LIMIT)
+        value = wanted(*policy[n].tolist(), *reference[n].tolist(), *tokens[n].tolist())
+        assert loss == pytest.approx(value, rel=LIMIT)
+        gate(objective, "parity", abs(loss - value) / abs(value), "the formula")
 
 
 @pytest.mark.parametrize("mean", [-1e-9, -1e-4, -0.5, -0.7, -5.0, -60.0])

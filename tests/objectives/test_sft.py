@@ -12,6 +12,7 @@ from savile.objectives.base_rows import negative_log_likelihood
 from savile.objectives.sft import SFT
 from tests import tiny
 from tests.contracts.tree_gate import eager
+from tests.gates import Gate
 
 
 def rows(n: int) -> list[Encoded]:
@@ -45,11 +46,13 @@ def test_a_row_that_does_not_show_its_target_teaches_nothing() -> None:
 
 @pytest.mark.parametrize("budget", [1, 50, 4096])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])
-def test_the_loss_is_the_loop(family: str, budget: int) -> None:
+def test_the_loss_is_the_loop(family: str, budget: int, gate: Gate) -> None:
     lm, given = tiny.lm(family), rows(7)
     with torch.no_grad():
         found = sum(float(SFT().loss(lm, batch)[0]) for batch in SFT().trees(given, budget))
-    assert found == pytest.approx(loop(lm, given), rel=1e-5)
+    wanted = loop(lm, given)
+    assert found == pytest.approx(wanted, rel=1e-5)
+    gate("sft", "parity", abs(found - wanted) / wanted, "a loop over transformers' logits")
 
 
 def test_the_formula_is_a_weighted_mean() -> None:

@@ -1,6 +1,7 @@
 """What parity tests with PEFT share: its files on disk, and log-probabilities from its models."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -41,5 +42,20 @@ def our_logprobs(lm: LM) -> Tensor:
     return lm.logprobs(build(tiny.groups()))
 
 
-def close(ours: Tensor, theirs: Tensor) -> None:
+def close(ours: Tensor, theirs: Tensor) -> float:
+    """Assert that numbers agree; return their largest difference."""
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    return float((ours - theirs).abs().max())
+
+
+def relative(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor | None]) -> float:
+    """Assert that gradients agree by name; return their largest relative difference."""
+    assert ours.keys() == theirs.keys()
+    worst = 0.0
+    for name, gradient in ours.items():
+        other = theirs[name]
+        assert other is not None
+        error = float((gradient - other).norm() / other.norm())
+        assert error <= 1e-5, name
+        worst = max(worst, error)
+    return worst

@@ -17,7 +17,8 @@ from savile.deltas.pissa import PiSSA
 from savile.lm import lowrank
 from tests import tiny
 from tests.contracts.tree_gate import gradients, shake
-from tests.parity.peft_files import close, our_logprobs, their_logprobs, write
+from tests.gates import Gate
+from tests.parity.peft_files import close, our_logprobs, relative, their_logprobs, write
 
 pytestmark = [
     # PEFT 0.21 reads a name that transformers 5 renamed.
@@ -74,7 +75,7 @@ def moved(factors: dict[str, torch.nn.Parameter], by: float = 0.02) -> dict[str,
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
 @pytest.mark.parametrize("alpha", [4.0, 10.0])
-def test_pissa_equals_pefts_in_numbers_and_gradients(family: str, alpha: float) -> None:
+def test_pissa_equals_pefts_in_numbers_and_gradients(family: str, alpha: float, gate: Gate) -> None:
     theirs = their_model(family, r=4, lora_alpha=alpha, init_lora_weights="pissa")
     factors = their_factors(theirs)
     start = moved(factors)
@@ -90,13 +91,11 @@ def test_pissa_equals_pefts_in_numbers_and_gradients(family: str, alpha: float) 
             state[name.replace(".lora_", ".start_")] = tensor
         attached.load(state)
         ours, wanted = our_logprobs(lm), their_logprobs(theirs)
-        close(ours.detach(), wanted.detach())
+        gate("pissa", "parity", close(ours.detach(), wanted.detach()), "PEFT, log p")
         got = gradients(-ours.mean(), attached.parameters())
         (-wanted.mean()).backward()  # type: ignore[no-untyped-call]
-        for name, gradient in got.items():
-            other = factors[name].grad
-            assert other is not None
-            assert float((gradient - other).norm() / other.norm()) <= 1e-5, name
+        theirs_too = {name: factor.grad for name, factor in factors.items()}
+        gate("pissa", "parity", relative(got, theirs_too), "PEFT, gradient")
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

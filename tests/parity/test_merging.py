@@ -19,6 +19,7 @@ from savile.objectives.dare import DARE
 from savile.objectives.soup import Soup
 from savile.objectives.ties import TIES
 from tests import tiny
+from tests.gates import Gate
 from tests.parity.peft_files import close, our_logprobs, their_logprobs
 
 pytestmark = [
@@ -109,7 +110,7 @@ def test_merged_factors_are_pefts(combination: Combination) -> None:
     ],
 )
 def test_copies_of_lora_merge_as_pefts_factors_do(
-    objective: Objective, combination: str, weight: float
+    objective: Objective, combination: str, weight: float, gate: Gate
 ) -> None:
     """PEFT gives each factor the root of its weight times its scale, and merges no start."""
     model, states = three()
@@ -119,6 +120,8 @@ def test_copies_of_lora_merge_as_pefts_factors_do(
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-5, atol=1e-6)
+        apart = float((tensor - theirs[name]).abs().max())
+        gate(objective, "parity", apart, "PEFT add_weighted_adapter")
 
 
 def test_a_soup_of_lora_is_pefts_average_from_any_start() -> None:

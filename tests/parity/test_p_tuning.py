@@ -11,7 +11,8 @@ from savile.deltas.p_tuning import PTuning
 from savile.deltas.prompt_tuning import PromptTuning
 from tests import tiny
 from tests.contracts.tree_gate import gradients, shake
-from tests.parity.peft_files import close, our_logprobs, read, their_logprobs, write
+from tests.gates import Gate
+from tests.parity.peft_files import close, our_logprobs, read, relative, their_logprobs, write
 
 HIDDEN = 24
 ENCODERS = {
@@ -49,26 +50,24 @@ def their_model(family: str, delta: PTuning) -> PeftModel:
     return made
 
 
-def test_the_same_encoder_gives_the_same_numbers_and_gradients(family: str, delta: PTuning) -> None:
+def test_the_same_encoder_gives_the_same_numbers_and_gradients(
+    family: str, delta: PTuning, gate: Gate
+) -> None:
     theirs = their_model(family, delta)
     encoder = theirs.prompt_encoder["default"]
     lm = tiny.lm(family)
     with delta.attach(lm, 5) as attached:
         attached.load(encoder.state_dict())
         logprobs, wanted = our_logprobs(lm), their_logprobs(theirs)
-        close(logprobs.detach(), wanted.detach())
+        gate(delta, "parity", close(logprobs.detach(), wanted.detach()), "PEFT, log p")
         ours = gradients(-logprobs.mean(), attached.parameters())
         (-wanted.mean()).backward()  # type: ignore[no-untyped-call]
     found = {name: parameter.grad for name, parameter in encoder.named_parameters()}
-    assert found.keys() == ours.keys()
-    for name, gradient in ours.items():
-        other = found[name]
-        assert other is not None
-        assert float((gradient - other).norm() / other.norm()) <= 1e-5, name
+    gate(delta, "parity", relative(ours, found), "PEFT, gradient")
 
 
 def test_our_files_load_in_peft_without_the_encoder(
-    family: str, delta: PTuning, tmp_path: Path
+    family: str, delta: PTuning, tmp_path: Path, gate: Gate
 ) -> None:
     lm = tiny.lm(family)
     lm.model.save_pretrained(tmp_path / "base")
@@ -81,7 +80,7 @@ def test_our_files_load_in_peft_without_the_encoder(
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
     theirs = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     with torch.no_grad():
-        close(ours, their_logprobs(theirs))
+        gate(delta, "parity", close(ours, their_logprobs(theirs)), "PEFT, log p")
 
 
 def test_peft_files_are_the_soft_prompt_that_they_hold(

@@ -14,7 +14,8 @@ from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
 from tests import tiny
 from tests.contracts.tree_gate import gradients, shake
-from tests.parity.peft_files import close, our_logprobs, read, their_logprobs, write
+from tests.gates import Gate
+from tests.parity.peft_files import close, our_logprobs, read, relative, their_logprobs, write
 
 FAMILIES = ("llama", "gpt2", "gpt_neox")
 DELTAS: dict[str, Delta] = {
@@ -40,7 +41,7 @@ def delta(request: pytest.FixtureRequest) -> Delta:
     return DELTAS[request.param]
 
 
-def test_our_files_load_in_peft(family: str, delta: Delta, tmp_path: Path) -> None:
+def test_our_files_load_in_peft(family: str, delta: Delta, tmp_path: Path, gate: Gate) -> None:
     lm = tiny.lm(family)
     lm.model.save_pretrained(tmp_path / "base")
     with delta.attach(lm, 0) as attached:
@@ -52,7 +53,7 @@ def test_our_files_load_in_peft(family: str, delta: Delta, tmp_path: Path) -> No
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
     theirs = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     with torch.no_grad():
-        close(ours, their_logprobs(theirs))
+        gate(delta, "parity", close(ours, their_logprobs(theirs)), "PEFT, log p")
 
 
 def their_model(family: str, delta: Delta) -> PeftModel:
@@ -86,7 +87,7 @@ def their_model(family: str, delta: Delta) -> PeftModel:
 
 
 def test_peft_files_load_here_with_equal_numbers_and_gradients(
-    family: str, delta: Delta, tmp_path: Path
+    family: str, delta: Delta, tmp_path: Path, gate: Gate
 ) -> None:
     theirs = their_model(family, delta)
     theirs.save_pretrained(str(tmp_path))
@@ -98,7 +99,7 @@ def test_peft_files_load_here_with_equal_numbers_and_gradients(
         attached.load(state)
         logprobs = our_logprobs(lm)
         wanted = their_logprobs(theirs)
-        close(logprobs.detach(), wanted.detach())
+        gate(delta, "parity", close(logprobs.detach(), wanted.detach()), "PEFT, log p")
         ours = gradients(-logprobs.mean(), attached.parameters())
         (-wanted.mean()).backward()  # type: ignore[no-untyped-call]
         named = {
@@ -106,11 +107,7 @@ def test_peft_files_load_here_with_equal_numbers_and_gradients(
             for name, parameter in theirs.named_parameters()
             if parameter.requires_grad
         }
-        assert named.keys() == ours.keys()
-        for name, gradient in ours.items():
-            other = named[name]
-            assert other is not None
-            assert float((gradient - other).norm() / other.norm()) <= 1e-5, name
+        gate(delta, "parity", relative(ours, named), "PEFT, gradient")
 
 
 def _own_name(name: str) -> str:

@@ -11,7 +11,8 @@ from savile.deltas.prefix_tuning import PrefixTuning
 from savile.lm.generate import end_tokens, greedy
 from tests import tiny
 from tests.contracts.tree_gate import gradients, shake
-from tests.parity.peft_files import close, our_logprobs, read, their_logprobs, write
+from tests.gates import Gate
+from tests.parity.peft_files import close, our_logprobs, read, relative, their_logprobs, write
 
 TOKENS, LENGTH = 5, 12
 DELTAS = {
@@ -50,7 +51,7 @@ def their_model(family: str, delta: PrefixTuning) -> PeftModel:
 
 
 def test_the_same_parameters_give_the_same_numbers_and_gradients(
-    family: str, delta: PrefixTuning
+    family: str, delta: PrefixTuning, gate: Gate
 ) -> None:
     theirs = their_model(family, delta)
     found = {
@@ -61,13 +62,11 @@ def test_the_same_parameters_give_the_same_numbers_and_gradients(
     with delta.attach(lm, 5) as attached:
         attached.load(found)
         logprobs, wanted = our_logprobs(lm), their_logprobs(theirs)
-        close(logprobs.detach(), wanted.detach())
+        gate(delta, "parity", close(logprobs.detach(), wanted.detach()), "PEFT, log p")
         ours = gradients(-logprobs.mean(), attached.parameters())
         (-wanted.mean()).backward()  # type: ignore[no-untyped-call]
-    for name, gradient in ours.items():
-        other = found[name].grad
-        assert other is not None
-        assert float((gradient - other).norm() / other.norm()) <= 1e-5, name
+    theirs_too = {name: parameter.grad for name, parameter in found.items()}
+    gate(delta, "parity", relative(ours, theirs_too), "PEFT, gradient")
 
 
 def test_our_files_load_in_peft_without_the_projection(

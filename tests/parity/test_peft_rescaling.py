@@ -14,7 +14,8 @@ from savile.deltas.ia3 import IA3
 from savile.deltas.layer_norm import LayerNorm
 from tests import tiny
 from tests.contracts.tree_gate import gradients, shake
-from tests.parity.peft_files import close, our_logprobs, read, their_logprobs, write
+from tests.gates import Gate
+from tests.parity.peft_files import close, our_logprobs, read, relative, their_logprobs, write
 
 FAMILIES = ("llama", "qwen2", "gpt2", "gpt_neox", "bloom")
 DELTAS: dict[str, Delta] = {
@@ -34,7 +35,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("name", DELTAS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_our_files_load_in_peft(family: str, name: str, tmp_path: Path) -> None:
+def test_our_files_load_in_peft(family: str, name: str, tmp_path: Path, gate: Gate) -> None:
     lm = tiny.lm(family)
     lm.model.save_pretrained(tmp_path / "base")
     with DELTAS[name].attach(lm, 0) as attached:
@@ -46,7 +47,7 @@ def test_our_files_load_in_peft(family: str, name: str, tmp_path: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
     theirs = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     with torch.no_grad():
-        close(ours, their_logprobs(theirs))
+        gate(DELTAS[name], "parity", close(ours, their_logprobs(theirs)), "PEFT, log p")
 
 
 def configured(family: str, name: str) -> Any:
@@ -59,7 +60,7 @@ def configured(family: str, name: str) -> Any:
 @pytest.mark.parametrize("name", ["ia3", "layer_norm"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_peft_files_load_here_with_equal_numbers_and_gradients(
-    family: str, name: str, tmp_path: Path
+    family: str, name: str, tmp_path: Path, gate: Gate
 ) -> None:
     theirs = get_peft_model(tiny.model(family), configured(family, name)).eval()
     rng = torch.Generator().manual_seed(0)
@@ -76,13 +77,11 @@ def test_peft_files_load_here_with_equal_numbers_and_gradients(
         attached.load(state)
         logprobs = our_logprobs(lm)
         wanted = their_logprobs(theirs)
-        close(logprobs.detach(), wanted.detach())
+        gate(name, "parity", close(logprobs.detach(), wanted.detach()), "PEFT, log p")
         ours = gradients(-logprobs.mean(), attached.parameters())
     others = gradients(-wanted.mean(), dict(trained))
     named = {_own_name(name): gradient for name, gradient in others.items()}
-    assert named.keys() == ours.keys()
-    for at, gradient in ours.items():
-        assert float((gradient - named[at]).norm() / named[at].norm()) <= 1e-5, at
+    gate(name, "parity", relative(ours, named), "PEFT, gradient")
 
 
 def _own_name(name: str) -> str:

@@ -17,6 +17,7 @@ from savile.prompts.base import Frame
 from savile.train import train
 from savile.types import Example
 from tests import tiny
+from tests.gates import Gate
 
 STEPS, SIZE, RATE = 32, 4, 2e-3
 ROWS = [
@@ -116,9 +117,11 @@ def their_losses(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
 
 
 @pytest.mark.parametrize("accumulate", [False, True])
-def test_losses_equal_the_trainers(their_losses: list[float], accumulate: bool) -> None:
+def test_losses_equal_the_trainers(their_losses: list[float], accumulate: bool, gate: Gate) -> None:
     ours = our_losses(accumulate)
     assert len(ours) == len(their_losses) == STEPS
     assert ours[-1] < 0.8 * ours[0]
     worst = max(abs(a - b) for a, b in zip(ours, their_losses, strict=True))
     assert worst <= 1e-3
+    for name in ("full", "sft"):
+        gate(name, "parity", worst, f"Trainer, losses of {STEPS} steps")

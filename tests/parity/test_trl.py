@@ -1,6 +1,7 @@
 """DPO and IPO give TRL's loss and gradients: same rows, same policy, same reference."""
 
 import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from savile.objectives.base_pairs import FromPairs
 from savile.objectives.dpo import DPO
 from savile.objectives.ipo import IPO
 from tests import tiny
+from tests.gates import Gate
 
 PAIRS = [
     Compared([1, 20, 21, 22], [50, 51, 4], [50, 53, 54, 4]),
@@ -31,6 +33,19 @@ def shaken(model: nn.Module) -> nn.Module:
         for p in model.parameters():
             p += 0.02 * torch.randn(p.shape, generator=rng)
     return model
+
+
+def padded(sides: Sequence[tuple[list[int], list[int]]]) -> dict[str, Tensor]:
+    """Return prompts and answers as TRL's collators give them: right-padded, prompts masked."""
+    longest = max(len(a) + len(b) for a, b in sides)
+    ids = torch.zeros(len(sides), longest, dtype=torch.long)
+    seen, mask = torch.zeros_like(ids), torch.zeros_like(ids)
+    for row, (prompt, answer) in enumerate(sides):
+        n, whole = len(prompt), [*prompt, *answer]
+        ids[row, : len(whole)] = torch.tensor(whole)
+        seen[row, : len(whole)] = 1
+        mask[row, n : len(whole)] = 1
+    return {"input_ids": ids, "attention_mask": seen, "completion_mask": mask}
 
 
 def theirs(kind: str, beta: float, folder: Path) -> tuple[float, dict[str, Tensor]]:
@@ -56,15 +71,7 @@ def theirs(kind: str, beta: float, folder: Path) -> tuple[float, dict[str, Tenso
     sides = [(p.prompt, p.chosen or []) for p in PAIRS] + [
         (p.prompt, p.rejected or []) for p in PAIRS
     ]
-    longest = max(len(a) + len(b) for a, b in sides)
-    ids = torch.zeros(len(sides), longest, dtype=torch.long)
-    seen, mask = torch.zeros_like(ids), torch.zeros_like(ids)
-    for row, (prompt, answer) in enumerate(sides):
-        n, whole = len(prompt), [*prompt, *answer]
-        ids[row, : len(whole)] = torch.tensor(whole)
-        seen[row, : len(whole)] = 1
-        mask[row, n : len(whole)] = 1
-    inputs = {"input_ids": ids, "attention_mask": seen, "completion_mask": mask}
+    inputs = padded(sides)
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
     named = {k: p.grad for k, p in policy.named_parameters() if p.grad is not None}
@@ -91,11 +98,21 @@ def ours(objective: FromPairs, tokens_per_tree: int) -> tuple[float, dict[str, T
 @pytest.mark.parametrize("tokens_per_tree", [1, 4096])
 @pytest.mark.parametrize(("kind", "objective"), [("sigmoid", DPO(beta=0.3)), ("ipo", IPO(tau=0.3))])
 def test_loss_and_gradients_are_trls(
-    kind: str, objective: FromPairs, tokens_per_tree: int, tmp_path: Path
+    kind: str, objective: FromPairs, tokens_per_tree: int, tmp_path: Path, gate: Gate
 ) -> None:
     wanted, their = theirs(kind, 0.3, tmp_path)
     found, our = ours(objective, tokens_per_tree)
     assert found == pytest.approx(wanted, rel=LIMIT)
-    assert set(their) <= set(our)
-    for name, gradient in their.items():
-        assert float((our[name] - gradient).norm()) <= LIMIT * float(gradient.norm()), name
+    gate(objective, "parity", abs(found - wanted) / abs(wanted), "TRL, loss")
+    gate(objective, "parity", worst_of(our, their), "TRL, gradient")
+
+
+def worst_of(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
+    """Assert that gradients agree by name; return the largest relative error."""
+    assert set(theirs) <= set(ours)
+    worst = 0.0
+    for name, gradient in theirs.items():
+        error = float((ours[name] - gradient).norm() / gradient.norm())
+        assert error <= LIMIT, name
+        worst = max(worst, error)
+    return worst
