@@ -136,7 +136,7 @@ def summary(units: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
             mean, half = mean_and_half(values)
             found[name] = {"value": mean, "n": float(values.shape[1])}
             if half is not None:
-                share = mean_of_seeds(values) if name in SHARES else None
+                share = mean_of_seeds(values.tolist()) if name in SHARES else None
                 low, high = share[1:] if share else (mean - half, mean + half)
                 found[name] |= {"low": low, "high": high}
     return found
