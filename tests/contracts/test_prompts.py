@@ -3,18 +3,28 @@
 import random
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from savile import registry
+from savile.export import prompt as prompt_yaml
+from savile.export.base import Customization
 from savile.job import encode
 from savile.ladder.neighbors import Neighbors
 from savile.ladder.written import frame_from_json, frame_json
 from savile.lm import sentences
+from savile.lm.generate import greedy
 from savile.lm.local import Local
+from savile.lm.model import LM
+from savile.lm.tree import Paths, build
 from savile.prompts.base import Frame, Prompt
+from savile.spec import Candidate
 from savile.types import Example, Message
 from tests import tiny
+from tests.contracts.tree_gate import LIMIT, eager
+from tests.gates import Gate
 
 NAMES = sorted(registry.parts("prompts"))
 FRAME = Frame(
@@ -61,7 +71,10 @@ class KnowsAll:
 
 
 def fold(prompt: Prompt, seed: int, train: list[Example] = TRAIN) -> Frame:
-    frame = prompt.fit(FRAME, train, random.Random(seed), KnowsAll())
+    return located(prompt.fit(FRAME, train, random.Random(seed), KnowsAll()))
+
+
+def located(frame: Frame) -> Frame:
     return Neighbors().located(Local(tiny.lm("llama")), frame, [*TRAIN, QUESTION])
 
 
@@ -92,9 +105,56 @@ def test_demonstrations_are_training_rows(prompt: Prompt) -> None:
         assert len({example.id for example in shown}) == len(shown)
 
 
-def test_a_frame_is_read_back_from_its_file(prompt: Prompt) -> None:
+def test_a_frame_is_read_back_from_its_file(prompt: Prompt, gate: Gate) -> None:
     frame = fold(prompt, 6)
-    assert frame_from_json(frame_json(frame)) == frame
+    again = frame_from_json(frame_json(frame))
+    assert again == frame
+    gate(prompt, "resume", again != frame, "frame")
+
+
+def test_it_comes_back_from_its_export(prompt: Prompt, tmp_path: Path, gate: Gate) -> None:
+    frame = fold(prompt, 6)
+    made = Customization(
+        candidate=Candidate(name="own"), frame=frame, max_new_tokens=4, example=QUESTION, lm=None
+    )
+    prompt_yaml.Prompt().write(made, tmp_path)
+    again = located(prompt_yaml.read(tmp_path))
+    assert again == frame
+    asked = [QUESTION, *TRAIN]
+    differ = sum(again.messages(question) != frame.messages(question) for question in asked)
+    gate(prompt, "export", differ, "prompt")
+
+
+def wide() -> LM:
+    """Return a tiny base whose context holds any prompt here."""
+    lm = tiny.lm("llama", seed=2)
+    lm.model.config.max_position_embeddings = 4096
+    return lm
+
+
+def test_the_answers_of_a_batch_are_those_of_single_runs(prompt: Prompt, gate: Gate) -> None:
+    lm, frame = wide(), fold(prompt, 3)
+    prompts = [lm.encode_prompt(frame.messages(row)) for row in (QUESTION, *TRAIN[:3])]
+    together = greedy(lm, prompts, 6)
+    alone = [greedy(lm, [one], 6)[0] for one in prompts]
+    assert together == alone
+    assert any(together)
+    gate(prompt, "batch", sum(a != b for a, b in zip(together, alone, strict=True)), "answers")
+
+
+@torch.no_grad()
+def test_a_tree_equals_separate_sequences(prompt: Prompt, gate: Gate) -> None:
+    """Every label after every question, whatever they share."""
+    lm, frame = wide(), fold(prompt, 3)
+    labels = [lm.encode_completion(label) for label in FRAME.labels]
+    prompts = [lm.encode_prompt(frame.messages(row)) for row in (QUESTION, *TRAIN[:2])]
+    found = lm.sequence_logprobs(build([Paths(one, labels) for one in prompts]))
+    with eager(lm):
+        trees = [build([Paths(one, [label])]) for one in prompts for label in labels]
+        wanted = torch.cat([lm.sequence_logprobs(tree) for tree in trees])
+    error = float(((found - wanted) / wanted).abs().max())
+    assert error <= LIMIT
+    gate(prompt, "tree", error, "log p")
 
 
 def test_no_prompt_is_longer_than_the_longest(prompt: Prompt) -> None:
