@@ -93,6 +93,22 @@ def test_too_many_long_rows_are_not_dropped_unasked(tmp_path: Path) -> None:
     assert found.fates[-1]["quarantined"] == {"question longer than the context": 9}
 
 
+@pytest.mark.parametrize("role", ["preferences", "preferences_test"])
+def test_judged_answers_are_measured_by_the_longer_one(tmp_path: Path, role: str) -> None:
+    long = {"prompt": "is it long", "chosen": "yes", "rejected": " ".join(WORDS)}
+    asked = {"prompt": " ".join(WORDS), "chosen": "yes", "rejected": "no"}
+    many = [{"prompt": f"is it {n}", "chosen": "yes", "rejected": "no"} for n in range(200)]
+    write_rows(tmp_path / "pairs.jsonl", [*many, asked])
+    section = f"data.{role}=pairs.jsonl"
+    found = load(tmp_path, section, last={"text": "short", "label": "no"})
+    assert found.rejected[0].told.startswith("pairs.jsonl:201: question longer than the context")
+    kept = (found.preferences, found.dev_preferences, found.test_preferences)
+    assert sum(map(len, kept)) == 200
+    write_rows(tmp_path / "pairs.jsonl", [*many, long])
+    with pytest.raises(DataError, match=r"pairs\.jsonl:201: 63 tokens do not fit"):
+        load(tmp_path, section, last={"text": "short", "label": "no"})
+
+
 def test_without_a_tokenizer_nothing_is_measured(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl", [*numbered(100), LONG])
     found = dataset(tmp_path, "file: rows.jsonl", "base=somewhere/else")

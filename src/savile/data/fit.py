@@ -1,9 +1,10 @@
 """Rows against the model's context: `data.too_long` says what happens to those that do not fit.
 
 A row is measured as the shortest technique shows it: system text, instruction, question, answer
-with its steps, and the template's tokens. Rows with fewer bytes than the context has tokens fit
-without being tokenized. A row whose question alone leaves no room for an answer is of use to no
-technique: it is set aside, named and counted, unless questions are cut. An answer is never cut.
+with its steps, and the template's tokens; judged answers likewise, by the longer one of a pair.
+Rows with fewer bytes than the context has tokens fit without being tokenized. A row whose question
+alone leaves no room for an answer is of use to no technique: it is set aside, named and counted,
+unless questions are cut. An answer is never cut.
 Nothing is done when the tokenizer is not on this machine; then the run itself refuses what does
 not fit.
 """
@@ -72,10 +73,18 @@ def _told(aside: Mapping[str, int], found: Counter, room: int, rows: int) -> str
 
 
 def _tokens(record: Record, found: Counter, room: int) -> int:
-    """Return a row's tokens, or its bytes when these already fit (a token has at least a byte)."""
-    texts = (record.input, record.rationale or "", *record.outputs[:1])
-    n_bytes = sum(len(text.encode("utf-8")) + 1 for text in texts)
-    return n_bytes if n_bytes <= room else sum(found.count(text) for text in texts)
+    """Return a row's tokens with the longer of two judged answers, or its bytes when these already
+    fit (a token has at least a byte)."""
+    asked = (record.input, record.rationale or "")
+    answers = (*record.outputs[:1], record.rejected or "")
+    n_bytes = sum(map(_bytes, asked)) + max(map(_bytes, answers))
+    if n_bytes <= room:
+        return n_bytes
+    return sum(map(found.count, asked)) + max(map(found.count, answers))
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8")) + 1
 
 
 def _cut(record: Record, found: Counter, room: int) -> Record:

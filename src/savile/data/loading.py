@@ -66,6 +66,7 @@ def load(spec: Spec) -> Dataset:
         labels, parts, warnings = closed.labels, closed.parts, closed.warnings
     parts = fit(parts, spec, ledger, warnings)
     given = preferences.read(spec, ledger)
+    given = given._replace(parts=fit(given.parts, spec, ledger, warnings))
     leaks = leak_check.leaks({**parts, **given.parts})
     every = leak_check.settle(leaks, {**parts, **given.parts}, data, ledger)
     parts = {split: every[split] for split in SPLITS}
