@@ -8,7 +8,7 @@ from scipy import stats as distributions
 
 from savile.metrics.accuracy import Accuracy
 from savile.metrics.base import Array
-from savile.stats.limits import contenders, limits, limits_of_picked
+from savile.stats.limits import contenders, limits, limits_of_picked, limits_of_picked_gain
 from savile.stats.resample import Measured, Resampled, resample
 
 N = 300
@@ -90,3 +90,11 @@ def test_the_limits_cover_when_some_scatter_over_three_seeds(noises: tuple[float
         naive += plain.low <= 0.8 <= plain.high
     assert held / tasks >= 0.92
     assert naive < held
+
+
+def test_the_gain_of_the_best_of_many_has_a_lower_limit_further_away() -> None:
+    gains = np.r_[np.full(32, 0.6), np.full(32, -0.4)]
+    alone, best = (limits_of_picked_gain(gains, many=many) for many in (1, 8))
+    assert alone.score == best.score == pytest.approx(0.1)
+    assert alone.high == best.high == pytest.approx(0.1 + 1.998 * gains.std(ddof=1) / 8, abs=1e-4)
+    assert best.low < alone.low == pytest.approx(0.2 - alone.high)

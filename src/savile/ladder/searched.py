@@ -37,11 +37,11 @@ def settings(trials: Results) -> dict[str, Any]:
 
 
 def notes(trials: Results) -> list[str]:
-    """Return the searches of a row in words, that of each seed."""
-    found = _found(trials)
-    if len(found) < 2:
-        return [one.told() for one in found]
-    return [f"seed {seed}: {one.told()}" for seed, one in enumerate(found)]
+    """Return the searches of a row in words; seeds that found the same share a line."""
+    told: dict[str, list[str]] = {}
+    for seed, one in enumerate(_found(trials)):
+        told.setdefault(one.told(), []).append(str(seed))
+    return [f"searched, seed {', '.join(seeds)}: {line}" for line, seeds in told.items()]
 
 
 def _found(trials: Results) -> list[Searched]:

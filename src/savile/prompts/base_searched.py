@@ -40,11 +40,10 @@ class Searched:
     """The upper 95 % limit."""
 
     def told(self) -> str:
-        """Return the search in a sentence."""
+        """Return the search in a line."""
         rivals = len(self.tried) - 1
-        sure = "" if self.low > 0 or self.gain <= 0 else ", which may be none"
         return (
-            f"searched {rivals} rivals of the given prompt and took '{self.won}': the best gained "
-            f"{self.gain:+.3f} [{self.low:+.3f}, {self.high:+.3f}] in the probability of right "
-            f"answers on {self.rows} training rows, corrected for the best of {rivals}{sure}"
+            f"'{self.won}' of {rivals + 1} prompts, {self.gain:+.3f} [{self.low:+.3f}, "
+            f"{self.high:+.3f}] in the probability of right answers on {self.rows} training rows, "
+            f"corrected for the best of {rivals}"
         )

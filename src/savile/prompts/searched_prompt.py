@@ -122,7 +122,7 @@ class SearchedPrompt(Prompt):
         ]
         different: dict[str, Candidate] = {}
         for one in every:
-            shown = [one.frame.messages(row) for row in pool[:1]]
+            shown = [one.frame.longest().messages(row) for row in pool[:1]]
             different.setdefault(repr((shown, one.frame.label_words)), one)
         return list(different.values())
 
@@ -149,4 +149,4 @@ def _words(frame: Frame) -> dict[str, str]:
 
 def _size(row: Example) -> Callable[[Candidate], int]:
     """Return what measures a candidate by the letters of its prompt for a row."""
-    return lambda one: sum(len(message.content) for message in one.frame.messages(row))
+    return lambda one: sum(len(turn.content) for turn in one.frame.longest().messages(row))
