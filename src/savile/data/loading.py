@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from savile.data import judgments, preferences
+from savile.data import asked, judgments, preferences
 from savile.data import labels as label_set
 from savile.data import leaks as leak_check
 from savile.data.dataset import Dataset, SealedTest
@@ -79,6 +79,7 @@ def load(spec: Spec) -> Dataset:
     _enough(spec, {split: len(built[split].examples) for split in SPLITS})
     found = profile(parts, bool(labels), leaks, near)
     warnings += _advice(found, len(built["dev"].examples), len(built["test"].examples))
+    warnings += asked.advice(spec, bool(labels), built["train"].examples)
     warnings += [*_some_rationales(built), *judged.warnings]
     n_judged = {role: len(every[role]) for role in given.parts}
     gives = _gives(spec, built["train"].examples, labels)
@@ -98,7 +99,7 @@ def load(spec: Spec) -> Dataset:
         rejected=(*ledger.rejected, *ledger.unpaired),
         profile=found,
     )
-    _check_demonstrations(spec, dataset)
+    asked.check(spec, dataset)
     return dataset
 
 
@@ -301,20 +302,3 @@ def _advice(found: Mapping[str, Any], n_dev: int, n_test: int) -> list[str]:
             f"({clash['first'][0]}); no technique can exceed {clash['ceiling']:.1%} on test"
         )
     return warnings
-
-
-def _check_demonstrations(spec: Spec, dataset: Dataset) -> None:
-    """Refuse a few-shot prompt that asks for more demonstrations than train has rows."""
-    n_train = len(dataset.train)
-    problems = [
-        Problem(
-            where=str(spec.path),
-            what=f"'{c.name}' shows {c.demonstrations} demonstrations, train has {n_train} rows "
-            f"({n_train} - {c.demonstrations} = {n_train - c.demonstrations})",
-            fix=f"Use k of at most {n_train}, or more train rows",
-        )
-        for c in spec.candidates(dataset.gives, n_train)
-        if c.reason is None and c.demonstrations > n_train
-    ]
-    if problems:
-        raise UsageError(problems)
