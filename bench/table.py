@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import search_table
 from board_table import board, boards, lines, one
 from claims_table import claims
 
@@ -43,6 +44,8 @@ def main() -> None:
         "served": served(results),
         "judge": judges(results.get("judge", [])),
         "memory": memory(results),
+        "prompt_search": search_table.simulated(results.get("prompt-search", [])),
+        "prompt_gain": search_table.gained(results.get("prompt-gain", [])),
         "bad_start": bad_starts(results),
         "machine": machines(results),
         "board": board(results.get("board-hard_routing", [])),
