@@ -36,6 +36,14 @@ def test_a_share_too_small_for_every_try_has_fewer() -> None:
     assert cell.note == "320 presentations are too few to try 16 learning rates: 8 tried"
 
 
+@pytest.mark.parametrize("share", [160, 320, 1_600, 6_000])
+def test_a_search_piece_is_whole_batches_of_every_objective_of_a_chain(share: int) -> None:
+    cell = plan.tuned_cell("lora+sft+reward+ppo", 1, share, 0.01, 3, objectives=3)
+    assert cell.piece % (3 * plan.BATCH_SIZE) == 0
+    assert cell.piece <= plan.PIECE * share
+    assert (cell.tries == 1) is (share < 1_600)
+
+
 @pytest.mark.parametrize(("tries", "most"), [(1, 1), (2, 2), (3, 4), (8, 9)])
 def test_one_more_try_where_the_best_is_at_an_edge(tries: int, most: int) -> None:
     assert plan.most_tries(tries) == most

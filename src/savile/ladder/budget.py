@@ -128,7 +128,8 @@ def cell_of(
     if technique.delta is None:
         return Cell(technique=candidate.name, kind=kind, seeds=seeds, stochastic=chance)
     rate, tries = search_of(technique.delta, spec, bench)
-    return tuned_cell(candidate.name, seeds, share, rate, tries)
+    parts = len(technique.objectives)
+    return tuned_cell(candidate.name, seeds, share, rate, tries, parts)
 
 
 def search_of(delta: Delta, spec: Spec, bench: Bench) -> tuple[float, int]:

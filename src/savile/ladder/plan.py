@@ -77,12 +77,13 @@ def whole_batches(examples: float) -> int:
     return max(int(examples) // BATCH_SIZE, 1) * BATCH_SIZE
 
 
-def piece_examples(share: int, n_tried: int) -> int:
-    """Return the presentations of one search piece; 0 when the share is too small to search."""
+def piece_examples(share: int, n_tried: int, objectives: int = 1) -> int:
+    """Return the presentations of one search piece, whole batches for each of the objectives that
+    divide it; 0 when the share is too small to search."""
     if n_tried < 2:
         return 0
-    part = min(PIECE, SEARCH_LIMIT / most_tries(n_tried))
-    return int(part * share) // BATCH_SIZE * BATCH_SIZE
+    part, whole = min(PIECE, SEARCH_LIMIT / most_tries(n_tried)), BATCH_SIZE * objectives
+    return int(part * share) // whole * whole
 
 
 def most_tries(n_tried: int) -> int:
@@ -91,12 +92,14 @@ def most_tries(n_tried: int) -> int:
     return n_tried + 1 if n_tried > 2 else n_tried
 
 
-def tuned_cell(name: str, seeds: int, share: int, rate: float, tries: int) -> Cell:
+def tuned_cell(
+    name: str, seeds: int, share: int, rate: float, tries: int, objectives: int = 1
+) -> Cell:
     """Return the cell of a tuned technique whose search starts at `rate`; one try is no search.
 
-    A share too small for a batch of every try has fewer.
+    A share too small for a batch of every try, and of every objective of a chain, has fewer.
     """
-    n_tried = next((n for n in range(tries, 1, -1) if piece_examples(share, n)), 1)
+    n_tried = next((n for n in range(tries, 1, -1) if piece_examples(share, n, objectives)), 1)
     note = f"{share} presentations are too few to try {tries} learning rates: {n_tried} tried"
     return Cell(
         technique=name,
@@ -104,7 +107,7 @@ def tuned_cell(name: str, seeds: int, share: int, rate: float, tries: int) -> Ce
         seeds=seeds,
         stochastic=True,
         share=share,
-        piece=piece_examples(share, n_tried),
+        piece=piece_examples(share, n_tried, objectives),
         learning_rate=rate,
         tries=n_tried,
         note=note if n_tried < tries else None,
