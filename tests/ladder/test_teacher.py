@@ -129,7 +129,7 @@ def test_distillation_is_its_formula(alpha: float, gate: Gate) -> None:
         total.append((1 - alpha) * hard + alpha * soft)
     value = float(torch.cat(total).mean())
     assert found == pytest.approx(value, rel=1e-5)
-    gate(objective, "parity", abs(found - value) / value, "the formula")
+    gate(objective, "parity", abs(found - value) / value, "the formula, loss")
 
 
 def test_a_student_that_agrees_loses_nothing() -> None:
@@ -151,7 +151,7 @@ def test_the_text_of_a_teacher_replaces_the_answers(gate: Gate) -> None:
         found = sum(float(objective.loss(lm, b)[0]) for b in objective.trees(items, 4096))
     value = loop(lm, items)
     assert found == pytest.approx(value, rel=1e-5)
-    gate(objective, "parity", abs(found - value) / value, "a loop over transformers' logits")
+    gate(objective, "parity", abs(found - value) / value, "a loop over transformers' logits, loss")
 
 
 def test_a_row_without_its_steps_is_not_distilled() -> None:

@@ -76,7 +76,7 @@ def test_a_formula_over_pairs(name: str, gate: Gate) -> None:
     for n, loss in enumerate(found.tolist()):
         value = wanted(*policy[n].tolist(), *reference[n].tolist(), *tokens[n].tolist())
         assert loss == pytest.approx(value, rel=LIMIT)
-        gate(objective, "parity", abs(loss - value) / abs(value), "the formula")
+        gate(objective, "parity", abs(loss - value) / abs(value), "the formula, loss")
 
 
 @pytest.mark.parametrize("mean", [-1e-9, -1e-4, -0.5, -0.7, -5.0, -60.0])

@@ -84,4 +84,4 @@ def test_the_loss_is_the_loop(gate: Gate) -> None:
     total = sum(losses) / len(losses)
     assert 0 < clipped < len(losses)
     assert found == pytest.approx(total, rel=1e-4)
-    gate("ppo", "parity", abs(found - total) / abs(total), "a loop over transformers' output")
+    gate("ppo", "parity", abs(found - total) / abs(total), "a loop over transformers' output, loss")

@@ -52,7 +52,7 @@ def test_the_loss_is_the_loop(family: str, budget: int, gate: Gate) -> None:
         found = sum(float(SFT().loss(lm, batch)[0]) for batch in SFT().trees(given, budget))
     wanted = loop(lm, given)
     assert found == pytest.approx(wanted, rel=1e-5)
-    gate("sft", "parity", abs(found - wanted) / wanted, "a loop over transformers' logits")
+    gate("sft", "parity", abs(found - wanted) / wanted, "a loop over transformers' logits, loss")
 
 
 def test_the_formula_is_a_weighted_mean() -> None:

@@ -121,7 +121,7 @@ def test_copies_of_lora_merge_as_pefts_factors_do(
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-5, atol=1e-6)
         apart = float((tensor - theirs[name]).abs().max())
-        gate(objective, "parity", apart, "PEFT add_weighted_adapter")
+        gate(objective, "parity", apart, "PEFT add_weighted_adapter, state")
 
 
 def test_a_soup_of_lora_is_pefts_average_from_any_start() -> None:
