@@ -59,7 +59,9 @@ def letters_for_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
 class KnowsAll:
     """A base that works out every training row as the data do."""
 
-    def answers(self, chats: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[str]:
+    def answers(
+        self, chats: Sequence[Sequence[Message]], *, max_new_tokens: int, stop: Sequence[str] = ()
+    ) -> list[str]:
         by_input = {row.input: replace(FRAME, reasoning=True).target(row) for row in TRAIN}
         return [by_input[chat[-1].content.split("\n")[0]] for chat in chats]
 

@@ -21,8 +21,11 @@ class Base:
     def __init__(self, says: Callable[[int], str]) -> None:
         self.says, self.chats = says, list[Sequence[Message]]()
 
-    def answers(self, chats: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[str]:
+    def answers(
+        self, chats: Sequence[Sequence[Message]], *, max_new_tokens: int, stop: Sequence[str] = ()
+    ) -> list[str]:
         self.chats += chats
+        self.stop = tuple(stop)
         return [self.says(int(chat[-1].content.split()[0])) for chat in chats]
 
 
@@ -66,6 +69,12 @@ def test_the_base_is_asked_without_examples_with_the_trigger() -> None:
 def test_wrong_bare_and_unreadable_answers_are_no_examples(says: Callable[[int], str]) -> None:
     with pytest.raises(DataError, match="solved none of 7 training rows"):
         Bootstrap(k=3, tries=7).fit(FRAME, TRAIN, random.Random(0), Base(says))
+
+
+def test_answers_end_where_those_of_the_technique_do() -> None:
+    base = Base(right)
+    Bootstrap(k=2).fit(replace(FRAME, stop=("\n\n",)), TRAIN, random.Random(0), base)
+    assert base.stop == ("\n\n",)
 
 
 def test_no_more_rows_are_asked_than_are_needed_or_allowed() -> None:

@@ -24,7 +24,9 @@ class LikesOrder:
     def __init__(self) -> None:
         self.seen: dict[tuple[str, ...], list[str]] = {}
 
-    def answers(self, chats: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[str]:
+    def answers(
+        self, chats: Sequence[Sequence[Message]], *, max_new_tokens: int, stop: Sequence[str] = ()
+    ) -> list[str]:
         raise AssertionError("nothing is written")
 
     def logprobs(self, chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> list[float]:

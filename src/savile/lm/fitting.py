@@ -40,11 +40,14 @@ class Fitting:
         """Rows whose answers were asked for, or read to be scored."""
         return self._answered + len(self._read)
 
-    def answers(self, chats: Sequence[Chat], *, max_new_tokens: int) -> list[str]:
+    def answers(
+        self, chats: Sequence[Chat], *, max_new_tokens: int, stop: Sequence[str] = ()
+    ) -> list[str]:
         """Return the greedy answer to each chat."""
         self._answered += len(chats)
         found = [""] * len(chats)
-        with closing(self.base.answers(chats, Asked(max_new_tokens=max_new_tokens))) as groups:
+        asked = Asked(max_new_tokens=max_new_tokens, stop=tuple(stop))
+        with closing(self.base.answers(chats, asked)) as groups:
             for group in groups:
                 for row, answer in group:
                     found[row] = answer.text

@@ -193,8 +193,11 @@ def folded(answer: str) -> str:
 class Model(Protocol):
     """The base, as a prompt may ask it while it is fitted."""
 
-    def answers(self, chats: Sequence[Sequence[Message]], *, max_new_tokens: int) -> list[str]:
-        """Return the greedy answer to each chat, cut after `max_new_tokens` tokens."""
+    def answers(
+        self, chats: Sequence[Sequence[Message]], *, max_new_tokens: int, stop: Sequence[str] = ()
+    ) -> list[str]:
+        """Return the greedy answer to each chat, cut after `max_new_tokens` tokens and before the
+        texts of `stop`."""
 
     def logprobs(self, chats: Sequence[Sequence[Message]], answers: Sequence[str]) -> list[float]:
         """Return the log-probability of each answer and its end after its chat, nats; needs

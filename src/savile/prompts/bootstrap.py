@@ -95,7 +95,7 @@ class Bootstrap(Prompt):
         for start in range(0, len(rows), together):
             asked = rows[start : start + together]
             chats = [frame.messages(row) for row in asked]
-            texts = model.answers(chats, max_new_tokens=self.max_new_tokens)
+            texts = model.answers(chats, max_new_tokens=self.max_new_tokens, stop=frame.stop)
             both = [(row, *frame.read(text)) for row, text in zip(asked, texts, strict=True)]
             yield [
                 replace(row, rationale=steps)
