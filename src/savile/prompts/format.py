@@ -79,9 +79,12 @@ def _refuse_words(frame: Frame) -> None:
     blank = [label for label, word in frame.format.words.items() if not word.strip()]
     known = f"labels: {', '.join(labels[:12])}" if labels else "a closed set (prompt.labels)"
     problems = [
-        *(Problem(where="words", what=f"{one!r} is no label", expected=known) for one in strange),
-        *(Problem(where="words", what=f"{one!r} stands for two labels") for one in twice),
-        *(Problem(where="words", what=f"the label {one!r} has no words") for one in blank),
+        *(
+            Problem(where="format.words", what=f"{one!r} is no label", expected=known)
+            for one in strange
+        ),
+        *(Problem(where="format.words", what=f"{one!r} stands for two labels") for one in twice),
+        *(Problem(where="format.words", what=f"the label {one!r} has no words") for one in blank),
     ]
     if problems:
         raise UsageError(problems)
