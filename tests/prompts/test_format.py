@@ -2,16 +2,21 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from savile.errors import UsageError
+from savile.export import prompt as prompt_yaml
+from savile.export.base import Customization
+from savile.ladder.written import frame_from_json, frame_json
 from savile.lm.local import Local
 from savile.predict import asked_of, predict
 from savile.prompts.base import Frame
 from savile.prompts.base_format import Format
 from savile.prompts.format import Formatted
+from savile.spec import Candidate
 from savile.types import Example, Message
 from tests import tiny
 
@@ -119,3 +124,14 @@ def test_words_that_mean_nothing_are_refused(
 def test_a_message_is_never_empty_of_its_question() -> None:
     empty = replace(QUESTION, input="")
     assert Frame().messages(empty) == [Message(role="user", content="")]
+
+
+def test_a_form_with_words_comes_back_from_its_files(tmp_path: Path) -> None:
+    frame = replace(form(words={"pos": "yes", "neg": "a\nb: c"}, turns="chat"), stop=("x",))
+    assert frame_from_json(frame_json(frame)) == frame
+    made = Customization(
+        candidate=Candidate(name="own"), frame=frame, max_new_tokens=4, example=QUESTION, lm=None
+    )
+    prompt_yaml.Prompt().write(made, tmp_path)
+    assert prompt_yaml.read(tmp_path) == frame
+    assert prompt_yaml.read(tmp_path).messages(QUESTION) == frame.messages(QUESTION)
