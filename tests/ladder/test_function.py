@@ -73,7 +73,13 @@ def test_any_finite_number_will_do(value: float) -> None:
     assert of(lambda *_: value)(ROW, "x") == float(value)
 
 
-@pytest.mark.parametrize("value", [None, "1", math.nan, math.inf, -math.inf, [1.0], 1j])
+@pytest.mark.parametrize("value", [1e39, -1e300])
+def test_what_training_cannot_hold_is_refused_before_it_becomes_infinite(value: float) -> None:
+    with pytest.raises(UsageError, match="more than 32 bits hold; found for the answer 'x'"):
+        of(lambda *_: value)(ROW, "x")
+
+
+@pytest.mark.parametrize("value", [None, "1", math.nan, math.inf, -math.inf, [1.0], 1j, 10**400])
 def test_what_is_no_finite_number_is_refused_with_its_row(value: object) -> None:
     with pytest.raises(UsageError) as found:
         of(lambda *_: value)(ROW, "x")

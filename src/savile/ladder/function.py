@@ -3,7 +3,7 @@
     r(x, y) = function(input, answer, reference)
 
 `input` is the row's question, `answer` what was parsed out of the written text (empty where nothing
-was), `reference` the row's wanted answer. More is better; any finite number will do.
+was), `reference` the row's wanted answer. More is better; any number that float32 holds will do.
 
 The file is the user's own code, named in the user's own spec: `savile run` runs it, with all the
 rights of the user, as Python would. It is run once, before a base is loaded, from the very bytes
@@ -19,6 +19,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from types import ModuleType
+from typing import Final
+
+import torch
 
 from savile.errors import Problem, UsageError
 from savile.lm.model import LM
@@ -28,6 +31,9 @@ from savile.spec import Spec
 from savile.spec.faults import clipped
 from savile.spec.reward import faults, place_of
 from savile.types import Example
+
+LARGEST: Final = torch.finfo(torch.float32).max
+"""Rewards are float32: what is larger would be infinite there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +50,18 @@ class RewardFunction:
         """Return what an answer to a row is worth.
 
         Raises:
-            UsageError: the function raises, or returns no finite number.
+            UsageError: the function raises, or returns no finite number, or too large a one.
         """
         try:
             value = self.call(row.input, answer, row.output)
         except Exception as error:
             raise self._wrong(f"raised {_said(error)}", row, answer) from error
-        if not isinstance(value, Real) or not math.isfinite(value):
+        number = _number(value)
+        if not math.isfinite(number):
             raise self._wrong(f"returned {clipped(value)}, no finite number", row, answer)
-        return float(value)
+        if abs(number) > LARGEST:
+            raise self._wrong(f"returned {clipped(value)}, more than 32 bits hold", row, answer)
+        return number
 
     def _wrong(self, what: str, row: Example, answer: str) -> UsageError:
         found = f"for the answer {clipped(answer)} to row {row.source or row.id}"
@@ -106,6 +115,14 @@ def by_function(
         return reward
 
     return make
+
+
+def _number(value: object) -> float:
+    """Return a number as it is, infinity where it is too large, NaN for what is none."""
+    try:
+        return float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:
+        return math.inf
 
 
 def _said(error: BaseException) -> str:
