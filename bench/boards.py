@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("specs", nargs="+", help="bundled cases or task.yaml files")
     parser.add_argument("--seeds", type=int, default=None)
     parser.add_argument("--base", default=None)
+    parser.add_argument("--budget", type=int, default=None, help="presentations a technique")
     parser.add_argument("--every", action="store_true", help="every delta, alone and combined")
     parser.add_argument("--runs", type=Path, default=None, help="keep run folders here (resumable)")
     options = parser.parse_args()
@@ -50,10 +51,13 @@ def run(spec: str, options: argparse.Namespace, runs: Path) -> dict[str, Any]:
         path = Path(str(resources.files("savile") / "embedded" / "cases" / spec / "task.yaml"))
     base = [] if options.base is None else ["--set", f"base={options.base}"]
     seeds = [] if options.seeds is None else ["--set", f"seeds={options.seeds}"]
+    budget = options.budget and ["--set", f"budget.train_examples={options.budget}"]
     ladder = ["--set", f"ladder={json.dumps(every(load(path)))}"] if options.every else []
     out = runs / f"{path.parent.name}-{path.stem}-{options.base or 'own'}"
     command = [sys.executable, "-m", "savile", "run", str(path), "--out", str(out), "--json"]
-    done = subprocess.run([*command, *base, *seeds, *ladder], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        [*command, *base, *seeds, *(budget or []), *ladder], stdout=subprocess.PIPE, check=True
+    )
     document: dict[str, Any] = json.loads(done.stdout)
     return document
 
