@@ -14,6 +14,7 @@ from savile import store
 from savile.errors import EnvironmentProblem, InterruptedRun, Problem, SavileError, UnusableBase
 from savile.lm.base import Asked
 from savile.lm.endpoint import wire
+from savile.lm.endpoint.failures import CLIPPED
 from savile.lm.endpoint.purse import Purse
 from savile.types import Message
 from tests.endpoint_server import (
@@ -280,6 +281,23 @@ def test_a_server_that_repeats_the_key_cannot_make_it_known(code: int, opened: O
     assert KEY not in shown
     assert "[key]" in shown
     assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("code", [400, 401])
+def test_no_part_of_a_key_is_left_where_words_are_clipped(code: int, opened: Open) -> None:
+    body = {"error": {"message": f"{'x' * (CLIPPED - 13)} {KEY}"}}
+    with Server(status(code, body)).running() as server, pytest.raises(SavileError) as error:
+        ask(opened(server, give_up_seconds=0.05), "a")
+    assert KEY[:4] not in "".join(traceback.format_exception(error.value))
+
+
+def test_a_key_that_is_spelled_with_escapes_is_hidden_too(opened: Open) -> None:
+    spelled = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+    body = {"choices": [{"message": {"content": "THE KEY"}, "finish_reason": "stop"}]}
+    content = json.dumps(body).replace("THE KEY", f"it is {spelled}").encode()
+    with Server(sends(content)).running() as server:
+        (answer,) = ask(opened(server), "a")
+    assert answer.text == "it is [key]"
 
 
 def test_a_field_that_a_server_does_not_know_is_sent_under_its_other_name(opened: Open) -> None:

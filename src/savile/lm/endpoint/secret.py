@@ -7,7 +7,7 @@ server that repeats the key (some do, in their error messages) cannot put it int
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, final
+from typing import Any, Final, final
 
 from savile.errors import EnvironmentProblem, Problem
 
@@ -16,6 +16,8 @@ SHORTEST: Final = 8
 NO_KEY: Final = "none"
 """What is sent where the variable is not set: servers of one's own ask for nothing."""
 SHOWN_INSTEAD: Final = "[key]"
+DEEPEST: Final = 32
+"""Levels of a JSON value that are looked at; log-probabilities, the deepest, are on the seventh."""
 
 
 @final
@@ -50,6 +52,17 @@ class Secret:
         if len(self._value) < SHORTEST:
             return text
         return text.replace(self._value, SHOWN_INSTEAD)
+
+    def hidden(self, value: Any, depth: int = DEEPEST) -> Any:
+        """Return a JSON value without the key in any of its texts, whatever escapes spelled them;
+        None for what is nested deeper than an answer is."""
+        if isinstance(value, str):
+            return self.hide(value)
+        if isinstance(value, Mapping | list) and not depth:
+            return None
+        if isinstance(value, Mapping):
+            return {self.hide(str(k)): self.hidden(v, depth - 1) for k, v in value.items()}
+        return [self.hidden(v, depth - 1) for v in value] if isinstance(value, list) else value
 
     def __repr__(self) -> str:
         return f"Secret({self.variable})"

@@ -87,11 +87,11 @@ class Wire:
         """
         try:
             answer = self._client.models.with_raw_response.list()
-            listed = json_of(self._hidden(answer.content))["data"]
+            listed = self._heard(answer.content)["data"]
             self._listed = [plain(model["id"]) for model in listed]
         except openai.APIStatusError as error:
             if error.status_code in (401, 403):
-                raise self._locked(error.status_code, plain(said(error.body)[0])) from None
+                raise self._refused(error.status_code, error.body, {}) from None
         except openai.APIConnectionError as error:
             failure = self._broken(error)
             raise UnusableBase(
@@ -121,7 +121,7 @@ class Wire:
             raise self._refused(error.status_code, body, dict(error.response.headers)) from None
         except openai.APIConnectionError as error:
             raise self._broken(error) from None
-        body = json_of(self._hidden(content))
+        body = self._heard(content)
         seconds = time.perf_counter() - started
         if isinstance(body, dict) and "choices" not in body and "error" in body:
             inner = body["error"]
@@ -139,8 +139,9 @@ class Wire:
         text = self._client.completions.with_raw_response
         return text.create(model=model, prompt=prompt, extra_body=rest).content
 
-    def _hidden(self, content: bytes) -> bytes:
-        return self.secret.hide(content.decode("utf-8", "replace")).encode("utf-8")
+    def _heard(self, content: bytes) -> Any:
+        text = self.secret.hide(content.decode("utf-8", "replace"))
+        return self.secret.hidden(json_of(text.encode("utf-8")))
 
     def _start(self, request: httpx2.Request) -> None:
         request.extensions[UNTIL] = time.monotonic() + self.base.timeout_seconds
@@ -158,7 +159,7 @@ class Wire:
         return Failure(f"the connection broke: {words}", billed=True)
 
     def _refused(self, status: int, body: Any, headers: dict[str, str]) -> Exception:
-        message, code, field = (self.secret.hide(text) for text in said(body))
+        message, code, field = said(self.secret.hidden(body))  # before words are clipped
         what = f"HTTP {status}: {message}" if message else f"HTTP {status}"
         if status in (401, 403):
             return self._locked(status, message)
@@ -188,7 +189,7 @@ class Wire:
         what = f"the endpoint refuses the key in {variable}"
         if not self.secret.given:
             what = f"the endpoint asks for a key, and {variable} is not set"
-        return self._unusable(what, f"HTTP {status}: {self.secret.hide(message)}")
+        return self._unusable(what, f"HTTP {status}: {message}")
 
     def _unusable(self, what: str, found: str) -> UnusableBase:
         return UnusableBase(Problem(where=self.base.endpoint, what=what, found=found))
