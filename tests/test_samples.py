@@ -68,6 +68,18 @@ def test_the_answer_of_most_samples_is_taken(
     assert majority(answers) == (place, pytest.approx(share))
 
 
+def test_labels_vote_as_they_are_written() -> None:
+    frame = Frame(labels=("us", "US"), samples=3, temperature=1.0)
+
+    class Chooses(Scripted):
+        def answers(self, chats: Sequence[Chat], asked: Asked) -> Answers:
+            for group in super().answers(chats, asked):
+                yield [(row, one._replace(label=one.text)) for row, one in group]
+
+    (found, *_) = predict(Chooses("us", "US", "US"), frame, ROWS)
+    assert (found.answer, found.votes) == ("US", pytest.approx(2 / 3))
+
+
 @given(st.lists(st.one_of(st.none(), st.sampled_from("abc")), min_size=1, max_size=9))
 def test_no_answer_has_more_votes_and_no_earlier_one_as_many(answers: list[str | None]) -> None:
     place, share = majority(answers)

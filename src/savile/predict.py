@@ -108,15 +108,22 @@ def latency(seconds: Sequence[float]) -> tuple[float, float]:
     return float(np.percentile(seconds, 50)), float(np.percentile(seconds, 95))
 
 
-def majority(answers: Sequence[str | None]) -> tuple[int, float]:
+def majority(
+    answers: Sequence[str | None], same: Callable[[str], str] = folded
+) -> tuple[int, float]:
     """Return the number of the first sample with the answer of most samples, and their share.
 
-    Answers that differ in case, spaces or a final period count as one; the first of equally
-    frequent ones wins; samples without an answer do not vote, but count in the share.
+    The first of equally frequent ones wins; samples without an answer do not vote, but count in the
+    share.
+
+    Args:
+        answers: one a sample.
+        same: what is equal for answers that count as one; by default those that differ in case,
+            spaces or a final period.
 
     Example: majority(["4", None, "5.", "5"]) == (2, 0.5)
     """
-    read = [None if answer is None else folded(answer) for answer in answers]
+    read = [None if answer is None else same(answer) for answer in answers]
     counts = Counter(answer for answer in read if answer is not None)
     if not counts:
         return 0, 0.0
@@ -126,7 +133,7 @@ def majority(answers: Sequence[str | None]) -> tuple[int, float]:
 
 def _prediction(frame: Frame, example: Example, samples: Sequence[Answer]) -> Prediction:
     answers = [_read(frame, one) for one in samples]
-    best, votes = majority(answers)
+    best, votes = majority(answers, str if closed(frame) else folded)
     return Prediction(
         id=example.id,
         text=samples[best].text,
