@@ -16,7 +16,7 @@ from savile.deltas.full import Full
 from savile.deltas.lora import LoRA
 from savile.dev import Dev, Look
 from savile.errors import DataError
-from savile.job import Job, Plan, encode
+from savile.job import Job, Plan, encode, training_data
 from savile.lm.model import LM
 from savile.lm.tree import Paths, build
 from savile.metrics.exact_match import ExactMatch
@@ -24,7 +24,7 @@ from savile.objectives.base import Batch, Encoded, Objective, TrainingData
 from savile.objectives.sft import SFT
 from savile.prompts.base import Frame
 from savile.train import Trained, train
-from savile.types import Example
+from savile.types import Example, Preference
 from tests import tiny
 from tests.losses import mean_loss
 
@@ -324,6 +324,15 @@ def test_shown_rows_are_not_trained_on(trained_lm: LM, eight: list[Example]) -> 
             train(job(trained_lm, eight, frame=everything), attached)
         with pytest.raises(DataError, match="no dev row"):
             train(job(trained_lm, eight, dev=()), attached)
+
+
+def test_judged_answers_to_shown_questions_are_not_trained_on(
+    trained_lm: LM, eight: list[Example]
+) -> None:
+    judged = [Preference(id=r.id, input=r.input, chosen=r.output, rejected="no") for r in eight]
+    given = job(trained_lm, eight, frame=Frame(demonstrations=tuple(eight[:3])))
+    found = training_data(given, eight, judged)
+    assert (len(found.rows), len(found.preferences)) == (5, 5)
 
 
 def test_fewer_rows_than_a_batch_repeat(trained_lm: LM, eight: list[Example]) -> None:

@@ -110,15 +110,17 @@ def training_data(
     Args:
         job: what they belong to.
         examples: rows; those shown as demonstrations are left out.
-        preferences: judged answers.
+        preferences: judged answers; those to shown questions are left out too.
         reference: inside its context the model computes as it did when the training began.
     """
     plan = job.plan
     kept = asked(job.frame, examples)
     encoded = encode(job.lm, job.frame, kept)
+    shown = {example.input for example in job.frame.demonstrations}
+    judged = [row for row in preferences if row.input not in shown]
     return TrainingData(
         rows=encoded,
-        preferences=compared(job.lm, job.frame, preferences),
+        preferences=compared(job.lm, job.frame, judged),
         batch_size=plan.batch_size,
         tokens_per_tree=plan.tokens_per_tree,
         steps=plan.steps,
