@@ -73,7 +73,7 @@ def learned(values: dict[str, float]) -> str:
     """Return what is left of the loss by family, or the reward that was gained."""
     if any(about.endswith(GAINED) for about in values):
         return "reward " + ", ".join(f"+{values[family + GAINED]:.2f}" for family in FAMILIES)
-    return ", ".join(f"{values[family]:.3f}" for family in FAMILIES)
+    return ", ".join(f"{values[family]:.2g}" for family in FAMILIES)
 
 
 def compared(values: dict[str, float]) -> str:

@@ -128,9 +128,9 @@ def cell(part: PartInfo, column: str, collector: Collector) -> dict[str, Any]:
 def reason(part: PartInfo, column: str) -> str:
     """Return why a column does not apply to a technique, empty when it does."""
     if part.axis == "prompts":
-        return {"parity": "writes text", "families": "trains nothing"}.get(column, "")
+        return {"parity": "has no formula", "families": "trains nothing"}.get(column, "")
     if column == "export" and "policy" in part.facts.get("gives", ()):
-        return "leaves a state of the delta, which has its own row"
+        return "that of its delta"
     return ""
 
 

@@ -25,6 +25,7 @@ from savile.spec import ladder as grammar
 from savile.types import Example, Message
 from tests import small_case, tiny
 from tests.contracts.tree_gate import eager, shake
+from tests.gates import Gate
 
 CONTEXTUAL = Calibration(inputs=("N/A", "[MASK]", ""), examples=True)
 DOMAIN = Calibration(inputs=("Answer:",), examples=False)
@@ -69,13 +70,16 @@ def wanted(lm: LM, frame: Frame, example: Example) -> Tensor:
     return scores
 
 
-def assert_best(lm: LM, frame: Frame) -> None:
-    """Assert that the highest of the naive scores is answered, up to their rounding."""
-    rows = ROWS[::3]
+def assert_best(lm: LM, frame: Frame) -> float:
+    """Assert that the highest of the naive scores is answered, up to their rounding; return how far
+    an answer is below it."""
+    rows, below = ROWS[::3], 0.0
     for prediction, example in zip(predict(Local(lm), frame, rows), rows, strict=True):
         scores = wanted(lm, frame, example)
         chosen = scores[frame.labels.index(prediction.text)]
         assert chosen >= scores.max() - 1e-4 * max(1.0, float(scores.abs().max()))
+        below = max(below, float(scores.max() - chosen))
+    return below
 
 
 @pytest.mark.parametrize(
@@ -83,10 +87,21 @@ def assert_best(lm: LM, frame: Frame) -> None:
 )
 @pytest.mark.parametrize(("calibration", "normalized"), WAYS)
 def test_the_naive_argmax_is_answered(
-    family: str, labels: tuple[str, ...], calibration: Calibration | None, normalized: bool
+    family: str,
+    labels: tuple[str, ...],
+    calibration: Calibration | None,
+    normalized: bool,
+    gate: Gate,
 ) -> None:
     frame = replace(FRAME, labels=labels, calibration=calibration, length_normalized=normalized)
-    assert_best(tiny.lm(family), frame)
+    below = assert_best(tiny.lm(family), frame)
+    used = {
+        "contextual_calibration": calibration is CONTEXTUAL,
+        "domain_calibration": calibration is DOMAIN,
+        "length_normalized": normalized,
+    }
+    for name in (name for name, own in used.items() if own):
+        gate(name, "parity", below, "the formula, best label")
 
 
 @pytest.mark.parametrize("calibration", [CONTEXTUAL, DOMAIN])
