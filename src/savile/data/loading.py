@@ -50,11 +50,7 @@ def load(spec: Spec) -> Dataset:
     ledger = Ledger()
     tables = _read(spec)
     notes = [note for table in tables.values() for note in table.notes]
-    first = next(iter(tables.values()))
-    wanted = Wanted(data.format, data.input, data.output, data.rationale)
-    shape = judgments.shape(first, wanted) or recognize(first, wanted)
-    notes.append(f"{first.name}: {shape.said}")
-    notes += _unused(first, shape, data)
+    shape = _shape(next(iter(tables.values())), data, notes)
     records = {role: records_of(t, shape, data, ledger) for role, t in tables.items()}
     parts = _split(records, data, notes)
     leak_check.check_groups(parts)
@@ -110,6 +106,14 @@ def _read(spec: Spec) -> dict[str, Table]:
     return {
         role: read_file(spec.folder / name, name, reading) for role, name in files.items() if name
     }
+
+
+def _shape(table: Table, data: DataSection, notes: list[str]) -> Shape:
+    """Return the shape of the rows, as asked for or recognized, and note what it leaves out."""
+    wanted = Wanted(data.format, data.input, data.output, data.rationale)
+    shape = judgments.shape(table, wanted) or recognize(table, wanted)
+    notes += [f"{table.name}: {shape.said}", *_unused(table, shape, data)]
+    return shape
 
 
 def _unused(table: Table, shape: Shape, data: DataSection) -> list[str]:
