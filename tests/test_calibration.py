@@ -73,13 +73,13 @@ def wanted(lm: LM, frame: Frame, example: Example) -> Tensor:
 def assert_best(lm: LM, frame: Frame) -> float:
     """Assert that the highest of the naive scores is answered, up to their rounding; return how far
     an answer is below it."""
-    rows, below = ROWS[::3], 0.0
+    rows, gap = ROWS[::3], 0.0
     for prediction, example in zip(predict(Local(lm), frame, rows), rows, strict=True):
         scores = wanted(lm, frame, example)
         chosen = scores[frame.labels.index(prediction.text)]
         assert chosen >= scores.max() - 1e-4 * max(1.0, float(scores.abs().max()))
-        below = max(below, float(scores.max() - chosen))
-    return below
+        gap = max(gap, float(scores.max() - chosen))
+    return gap
 
 
 @pytest.mark.parametrize(
@@ -94,14 +94,14 @@ def test_the_naive_argmax_is_answered(
     gate: Gate,
 ) -> None:
     frame = replace(FRAME, labels=labels, calibration=calibration, length_normalized=normalized)
-    below = assert_best(tiny.lm(family), frame)
+    gap = assert_best(tiny.lm(family), frame)
     used = {
         "contextual_calibration": calibration is CONTEXTUAL,
         "domain_calibration": calibration is DOMAIN,
         "length_normalized": normalized,
     }
     for name in (name for name, own in used.items() if own):
-        gate(name, "parity", below, "the formula, best label")
+        gate(name, "parity", gap, "the formula, best label")
 
 
 @pytest.mark.parametrize("calibration", [CONTEXTUAL, DOMAIN])
