@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import search_table
+import technique_table
 from board_table import board, boards, lines, one
 from claims_table import claims
 
@@ -23,6 +24,7 @@ DOCUMENTS = (
     BENCH / "README.md",
     BENCH.parent / "README.md",
     BENCH.parent / "docs" / "boards.md",
+    BENCH.parent / "docs" / "techniques.md",
 )
 CASES = {"short": "a short instruction", "labels": "an instruction that names all 77 intents"}
 
@@ -51,6 +53,8 @@ def main() -> None:
         "board": board(results.get("board-hard_routing", [])),
         "boards": boards(results),
         "claims": claims(results),
+        "techniques": technique_table.techniques(results.get("techniques", [])),
+        "technique_files": technique_table.files(results.get("techniques", [])),
     }
     stale = []
     for path in DOCUMENTS:
