@@ -41,8 +41,8 @@ ladder:
   - lora+sft+kto
   - lora+sft+simpo
   - lora+sft+reward+ppo
-  - lora+sft+grpo
-  - lora+sft+rloo
+  - lora+sft+reward+grpo
+  - lora+sft+reward+rloo
   - lora+orpo
 seed: 0
 """

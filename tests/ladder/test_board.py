@@ -203,7 +203,7 @@ def mistakes_of(metric: Metric, wanted: Sequence[str], given: Sequence[str | Non
 
 def test_mistakes_are_what_the_metric_counts_as_wrong() -> None:
     assert mistakes_of(Numeric(), ["42", "7"], ["So it is 42.0", "8"]) == ["8"]
-    assert mistakes_of(Accuracy(), ["a", "b"], [" a ", None]) == ["??"]
+    assert mistakes_of(Accuracy(), ["a", "b"], [" a ", None]) == ["(no answer in it) ??"]
 
 
 def test_the_worst_mistakes_of_a_graded_metric_come_first() -> None:
@@ -222,7 +222,7 @@ def test_a_row_without_a_score_counts_seconds_as_one_with_a_score() -> None:
 
 
 def test_what_cut_the_search_short_is_said_on_the_row() -> None:
-    row = line_of(story([GOOD, HALF], cell=replace(CELL, note="too few")), scale()).row
+    row = line_of(story([GOOD, GOOD], cell=replace(CELL, note="too few")), scale()).row
     assert (row.status, row.reason) == ("ok", "too few")
 
 
@@ -234,7 +234,8 @@ def test_a_row_that_was_still_improving_says_so_beside_other_notes() -> None:
     line = line_of(story([GOOD, HALF], trials=trials, cell=cell), scale())
     assert line.improving
     assert line.row.reason == (
-        "too few; still improving when its budget ended: dev loss 1.62 -> 1.47 over its last 25 %; "
+        "no answer could be read in 12.5 % of its texts, which count as wrong; too few; "
+        "still improving when its budget ended: dev loss 1.62 -> 1.47 over its last 25 %; "
         "give it more budget.train_examples"
     )
     assert not line_of(story([GOOD, HALF]), scale()).improving

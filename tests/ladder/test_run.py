@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from savile import chain, store
+from savile import copies, store
 from savile import spec as specs
 from savile.deltas.base import Attached
 from savile.errors import (
@@ -327,7 +327,7 @@ def test_one_that_fails_is_a_row_with_a_reason_and_the_others_go_on(
 ) -> None:
     ladder_text = "[zero_shot, {lora: {learning_rate: 0.02}}, lora, prompt_tuning]"
     task = small_case.write_case(tmp_path / "case", tiny_base, ladder=ladder_text)
-    monkeypatch.setattr(chain, "train", broken)
+    monkeypatch.setattr(copies, "train", broken)
     board = rows(ladder.run(specs.load(task), tmp_path / "run"))
     assert board["zero_shot"]["status"] == "ok"
     for name in ("lora(learning_rate=0.02)", "lora"):
