@@ -1,6 +1,6 @@
 # Everything here works on a machine that has only python3 (3.11 or newer) and make.
 #
-#   make demo    every technique on a bundled case, in minutes, without a GPU or a network
+#   make demo    a ladder of techniques on a bundled case, in minutes, without a GPU or a network
 #   make test    the tests
 #   make check   lint, format, types, layers, figures of the documents
 #   make bench   speed against the peers (needs the data, see bench/README.md)

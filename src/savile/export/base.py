@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple
@@ -116,6 +116,29 @@ class Form(ABC):
         """
 
 
+class PlainModel(Form):
+    """A form that is an ordinary transformers folder, the technique in its weights."""
+
+    holds: ClassVar[Holds] = "model"
+    library: ClassVar[str] = "transformers"
+
+    @contextmanager
+    def opened(self, folder: Path, made: Customization, where: Where) -> Iterator[Opened]:
+        """Load the folder as any other base."""
+        found = load.load(
+            str(folder.resolve()), folder=folder, device=where.device, dtype=where.dtype
+        )
+        yield Opened(found, found.template)
+
+    def to_load(self, base: str) -> str:
+        """Return the lines for transformers."""
+        return (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            'model = AutoModelForCausalLM.from_pretrained(".")\n'
+            'tokenizer = AutoTokenizer.from_pretrained(".")'
+        )
+
+
 def rebuilt(lm: LM, config: Any, state: Mapping[str, Tensor]) -> Any:
     """Return a model of the base's class around other tensors, which it shares."""
     with torch.device("meta"):
@@ -147,12 +170,6 @@ def write_model(model: Any, tokenizer: Any, folder: Path) -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     store.write_atomic(folder / GENERATION, settings.to_json_string().encode("utf-8"))
-
-
-def loaded(folder: Path, where: Where) -> Opened:
-    """Load an ordinary transformers folder."""
-    found = load.load(str(folder.resolve()), folder=folder, device=where.device, dtype=where.dtype)
-    return Opened(found, found.template)
 
 
 def of_plain_weights(made: Customization) -> str | None:

@@ -11,19 +11,13 @@ Cost: the bytes of the base; rounding to its type, which is none worth naming in
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, final
 
 from savile.export.base import (
     Customization,
-    Form,
-    Holds,
-    Opened,
-    Where,
-    loaded,
+    PlainModel,
     of_plain_weights,
     rebuilt,
     write_model,
@@ -32,12 +26,10 @@ from savile.export.base import (
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Merged(Form):
+class Merged(PlainModel):
     """The base with the technique in its weights."""
 
     rank: ClassVar[int] = 2
-    holds: ClassVar[Holds] = "model"
-    library: ClassVar[str] = "transformers"
 
     def refusal(self, made: Customization) -> str | None:
         """Return None for a change of weights that are stored plainly."""
@@ -54,16 +46,3 @@ class Merged(Form):
         lm = made.lm
         model = rebuilt(lm, copy.deepcopy(lm.model.config), lm.model.state_dict())
         write_model(model, lm.tokenizer, folder)
-
-    @contextmanager
-    def opened(self, folder: Path, made: Customization, where: Where) -> Iterator[Opened]:
-        """Load the folder as any other base."""
-        yield loaded(folder, where)
-
-    def to_load(self, base: str) -> str:
-        """Return the lines for transformers."""
-        return (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            'model = AutoModelForCausalLM.from_pretrained(".")\n'
-            'tokenizer = AutoTokenizer.from_pretrained(".")'
-        )

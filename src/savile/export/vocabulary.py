@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple, final
@@ -33,11 +31,7 @@ from savile.deltas.base import SoftPrompt
 from savile.errors import EnvironmentProblem, Problem
 from savile.export.base import (
     Customization,
-    Form,
-    Holds,
-    Opened,
-    Where,
-    loaded,
+    PlainModel,
     of_plain_weights,
     rebuilt,
     write_model,
@@ -70,12 +64,10 @@ class Written(NamedTuple):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Vocabulary(Form):
+class Vocabulary(PlainModel):
     """A soft prompt as new tokens of an ordinary model."""
 
     rank: ClassVar[int] = 5
-    holds: ClassVar[Holds] = "model"
-    library: ClassVar[str] = "transformers"
 
     def refusal(self, made: Customization) -> str | None:
         """Return None for a soft prompt, alone or beside changes of plainly stored weights."""
@@ -93,19 +85,6 @@ class Vocabulary(Form):
         """Write the model with its new tokens."""
         assert made.lm is not None
         write(made.lm, folder)
-
-    @contextmanager
-    def opened(self, folder: Path, made: Customization, where: Where) -> Iterator[Opened]:
-        """Load the folder as any other base."""
-        yield loaded(folder, where)
-
-    def to_load(self, base: str) -> str:
-        """Return the lines for transformers."""
-        return (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            'model = AutoModelForCausalLM.from_pretrained(".")\n'
-            'tokenizer = AutoTokenizer.from_pretrained(".")'
-        )
 
 
 @torch.no_grad()

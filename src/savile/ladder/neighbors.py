@@ -70,12 +70,15 @@ class Neighbors:
     def _by_vectors(
         self, base: Base, retriever: Retriever, questions: Sequence[str], found: Near
     ) -> None:
-        pool = self._vectors(base, retriever.embedder, [row.input for row in retriever.pool])
+        texts = [*(row.input for row in retriever.pool), *questions]
+        pool, asked = np.split(
+            self._vectors(base, retriever.embedder, texts), [len(retriever.pool)]
+        )
         mean = pool.mean(0)
-        pool = _unit(pool - mean)
+        pool, asked = _unit(pool - mean), _unit(asked - mean)
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             part = questions[start : start + QUESTIONS_AT_ONCE]
-            own = _unit(self._vectors(base, retriever.embedder, part) - mean)
+            own = asked[start : start + QUESTIONS_AT_ONCE]
             for question, scores in zip(part, own @ pool.T, strict=True):
                 found[question] = retriever.nearest(question, scores.tolist())
 

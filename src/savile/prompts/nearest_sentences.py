@@ -7,8 +7,8 @@ Source: Liu et al. 2022, arXiv 2101.06804 (KATE); the encoder: Reimers and Gurev
 
 What differs from KATE: the encoder's mean over train is taken off, as in `nearest_states`.
 Works on a base behind an API too: the encoder runs here.
-Cost: one pass of the encoder over train, once a run, and one over each question; else that of
-`nearest`, and the encoder stays in memory.
+Cost: one pass of the encoder over train, once a run, and one over each question; it is loaded once
+for each group of questions that is looked up. Else that of `nearest`.
 """
 
 from __future__ import annotations
