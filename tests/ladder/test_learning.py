@@ -9,7 +9,7 @@ import pytest
 from savile import spec as specs
 from savile.ladder import run as ladder
 from savile.ladder.folder import RunFolder, Unit, unit_id
-from savile.ladder.learning import loss_fell, not_converged, starts_of
+from savile.ladder.learning import not_converged, starts_of, taught
 from savile.ladder.progress import Step
 from savile.ladder.verdict import Start
 from savile.spec import Candidate
@@ -48,11 +48,24 @@ def test_a_loss_that_did_not_fall_is_said_of_as_many_seeds(
     assert (found is None) == (said is None)
 
 
-def test_a_loss_fell_when_it_fell_with_some_seed() -> None:
-    assert loss_fell([trial(1.4, 1.7), trial(1.4, 0.3)]) is True
-    assert loss_fell([trial(1.4, 1.7), trial(1.4, 1.39)]) is False
-    assert loss_fell([trial(None, 1.7), trial(1.4, None)]) is None
-    assert loss_fell([]) is None
+def test_a_taught_when_it_fell_with_some_seed() -> None:
+    assert taught([trial(1.4, 1.7), trial(1.4, 0.3)], {}) is True
+    assert taught([trial(1.4, 1.7), trial(1.4, 1.39)], {}) is False
+    assert taught([trial(None, 1.7), trial(1.4, None)], {}) is None
+    assert taught([], {}) is None
+
+
+def test_a_loss_of_pairs_is_told_apart_by_its_part_of_the_start() -> None:
+    assert taught([trial(0.693, 0.684)], {}) is True
+    assert taught([trial(0.693, 0.690)], {}) is False
+
+
+@pytest.mark.parametrize(("low", "found"), [(0.56, True), (0.48, False)])
+def test_who_ranks_unseen_pairs_right_has_learned_though_its_loss_rose(
+    low: float, found: bool
+) -> None:
+    right = {"preference_accuracy": {"value": 0.62, "low": low, "high": 0.67}}
+    assert taught([trial(0.69, 0.71)], right) is found
 
 
 def test_the_advice_fits_a_rate_that_was_given_and_one_that_was_searched() -> None:

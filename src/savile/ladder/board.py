@@ -20,7 +20,7 @@ from savile.ladder.baselines import Baseline
 from savile.ladder.costs import Prices
 from savile.ladder.folder import Unit
 from savile.ladder.improving import still_improving
-from savile.ladder.learning import loss_fell, not_converged
+from savile.ladder.learning import not_converged, taught
 from savile.ladder.mistakes import mistakes, unread
 from savile.ladder.plan import Cell
 from savile.metrics.base import Array, Metric
@@ -136,7 +136,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         **_learned(story, scale),
         **_costs(story, scale),
     )
-    improving, fell = how is not None, loss_fell(story.trials)
+    improving, fell = how is not None, taught(story.trials, against_start)
     return Line(row=row, measured=measured, improving=improving, fell=fell)
 
 

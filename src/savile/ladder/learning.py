@@ -1,6 +1,7 @@
 """Whether training taught a technique anything, by its dev loss and by the prompt it started from.
 
-    fell          = dev loss of the best state <= dev loss before the first step - 0.02
+    fell          = dev loss of the best state <= dev loss before the first step - a  (`search.py`),
+                    or held-out preferences are ranked right beyond chance
     not converged = the loss did not fall; or the dev score is lower, beyond noise, than after the
                     search's short run with the same rate; or that rate is an edge of what was tried
     against       = the board's row of the same prompt on the same base without a delta, else the
@@ -26,7 +27,7 @@ from savile.ladder.baselines import majority
 from savile.ladder.bench import Bench
 from savile.ladder.folder import Unit
 from savile.ladder.improving import noise_of
-from savile.ladder.search import AS_GOOD, Ranking
+from savile.ladder.search import Ranking, as_good
 from savile.ladder.verdict import Start
 from savile.lm.model import Work
 from savile.meter import forward_flops, work_since
@@ -35,6 +36,8 @@ from savile.spec import Candidate
 from savile.types import BoardRow
 
 Result = Mapping[str, Any]
+Compared = Mapping[str, Mapping[str, float]]
+"""What `comparison.of_units` gives."""
 
 
 class Started(NamedTuple):
@@ -66,8 +69,11 @@ def ranking_of(bench: Bench) -> Ranking:
     return Ranking(n_dev=len(bench.dev), top=bench.metric.top, constant=constant)
 
 
-def loss_fell(trials: Sequence[Unit]) -> bool | None:
-    """Return whether training lowered the dev loss with some seed; None where that is not known."""
+def taught(trials: Sequence[Unit], against_start: Compared) -> bool | None:
+    """Return whether training lowered the dev loss with some seed, or taught to rank preferences
+    that it did not see; None where that is not known."""
+    if against_start.get("preference_accuracy", {}).get("low", 0.0) > 0.5:
+        return True  # too sure of its ranking, so that the loss rose, and right all the same
     known = len(_comparable(trials))
     return len(_stuck(trials)) < known if known else None
 
@@ -146,7 +152,9 @@ def _prompt(candidate: Candidate) -> str:
 
 def _stuck(trials: Sequence[Unit]) -> list[Result]:
     """Return the seeds whose dev loss training did not lower."""
-    return [r for r in _comparable(trials) if r["dev_loss"] > r["start_loss"] - AS_GOOD]
+    return [
+        r for r in _comparable(trials) if r["dev_loss"] > r["start_loss"] - as_good(r["start_loss"])
+    ]
 
 
 def _comparable(trials: Sequence[Unit]) -> list[Result]:

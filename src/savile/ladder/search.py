@@ -1,6 +1,6 @@
 """The learning-rate search of one technique: short runs, each placed by what the others came to.
 
-    learned   = dev loss at the end <= dev loss before the first step - 0.02
+    learned   = dev loss at the end <= dev loss before the first step l0 - a,  a = 0.02 min(1, l0/2)
     nothing learned yet:   x1/64, then x1/16, below what diverged or made the loss worse; x16 above
                            what changed nothing; the geometric middle between the two
     the first to learn:    x4 and x1/4 around it
@@ -13,7 +13,7 @@ The best rate is one that learned, if any did:
 
     s* = the highest dev score,  se = sqrt(s* (1 - s*) / n_dev)
     l* = the lowest dev loss among the rates whose dev score is at least s* - se
-    best = the first of these, in the order they were tried, whose dev loss is at most l* + 0.02
+    best = the first of these, in the order they were tried, whose dev loss is at most l* + a
 
 where scores within the noise of a constant answer count the same. A run that diverged is never
 chosen; rates without a dev loss (dev rows whose steps are missing) are ranked by score alone; the
@@ -43,6 +43,9 @@ Piece = Callable[[int, float], Result]
 AS_GOOD: Final = 0.02
 """Nats a token that tell nothing apart: a rate four times the default that looked better by 0.001
 after a short run did not train with two of five seeds (docs/log.md)."""
+SMALL_LOSS: Final = 2.0
+"""Below this, losses are told apart by their part of the start: comparing pairs starts at 0.69, and
+ranking 56 % of them right takes 0.007 off."""
 STEP: Final = 4.0
 """Distance of neighboring learning rates."""
 STRIDE: Final = 16.0
@@ -85,7 +88,7 @@ class Ranking:
         highest = max(map(self._score, good))
         tied = [r for r in good if self._score(r) >= highest - self.noise(highest)]
         lowest = min(map(_loss, tied))
-        return next(r for r in tied if _loss(r) <= lowest + AS_GOOD)
+        return next(r for r in tied if _loss(r) <= lowest + as_good(r.get("start_loss")))
 
     def _score(self, result: Result) -> float:
         return max(float(result["dev_score"]), self.floor)
@@ -146,12 +149,17 @@ def next_rate(cell: Cell, results: Sequence[Result], ranking: Ranking) -> float 
 
 def learned(result: Result) -> bool:
     """Return whether a piece's dev loss fell; a piece without a loss to compare is believed."""
-    return result["status"] == "ok" and _rise(result) <= -AS_GOOD
+    return result["status"] == "ok" and _rise(result) <= -as_good(result.get("start_loss"))
+
+
+def as_good(start: float | None) -> float:
+    """Return the difference of dev losses that tells nothing, of what started at `start`."""
+    return AS_GOOD if start is None else AS_GOOD * min(1.0, max(start, 0.0) / SMALL_LOSS)
 
 
 def _away(results: Sequence[Result]) -> float:
     """Return a rate away from those with which nothing was learned."""
-    high = [r for r in results if r["status"] != "ok" or _rise(r) > AS_GOOD]
+    high = [r for r in results if r["status"] != "ok" or _rise(r) > as_good(r.get("start_loss"))]
     lowest = min((float(r["learning_rate"]) for r in high), default=math.inf)
     highest = max((float(r["learning_rate"]) for r in results if r not in high), default=0.0)
     if not highest:
