@@ -8,7 +8,7 @@ from bench import planted
 from savile import stats
 from savile.judge import asking, bias, obedience, words
 from savile.judge.asking import Judged
-from savile.judge.question import Pair
+from savile.judge.question import Pair, Side
 from savile.stats import Interval
 
 ROWS = 120
@@ -140,6 +140,23 @@ def test_what_cannot_be_read_is_a_tie_and_counted() -> None:
     assert (seen.first, score(seen.consistent)) == (None, 0.0)
     assert {one.verdict for one in found} == {"tie"}
     assert any("could be read" in sentence for sentence in words.of_bias(seen))
+
+
+def test_what_cannot_be_read_agrees_with_nobody_not_even_with_who_saw_a_tie() -> None:
+    """A judge that is read where one answer is better, and silent where people saw a tie, would
+    have a kappa of 1 if silence were a tie."""
+    wanted: list[Side] = ["tie" if i % 2 else "a" for i in range(ROWS)]
+    found = [
+        Judged(
+            row=str(i), ab=None if i % 4 == 3 else one, ba=None if i % 2 else one, lengths=(1, 1)
+        )
+        for i, one in enumerate(wanted)
+    ]
+    assert [one.verdict for one in found] == wanted
+    assert [one.heard for one in found] == ["unread" if i % 2 else "a" for i in range(ROWS)]
+    told = obedience.kappa(wanted, found)
+    assert score(told) == pytest.approx(3 / 7)  # agreed in 1/2; by chance in 1/16 + 1/16
+    assert "(60 unread count as no agreement)" in words.of_people(ROWS, told, told, 60)
 
 
 def test_equal_answers_are_not_asked_and_say_nothing_about_the_judge() -> None:

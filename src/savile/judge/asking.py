@@ -3,7 +3,9 @@
     verdict = what both orders prefer, else a tie        value of a pair for a = 1, 1/2 or 0
 
 Equal answers are a tie and a missing answer loses, unasked. What is too long for the judge, or
-comes back as none of its three words, is unread, and a pair with an unread verdict is a tie.
+comes back as none of its three words, is unread. A pair with an unread verdict is a tie where a
+value is needed, and `unread` where verdicts are held against what is known: a judge that says
+nothing agrees with nobody.
 
 Source: Zheng et al. 2023, arXiv 2306.05685, section 3.4 ("swapping positions").
 Cost: two requests a pair, each of one word.
@@ -14,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from savile.judge.question import ANSWER_TOKENS, FIRST, LABELS, TIE, Pair, Side, chats
 from savile.lm.base import Answer, Asked, Base, Chat
 
+Heard = Side | Literal["unread"]
+"""What was heard of a judge about a pair."""
 HOW: Final = Asked(labels=LABELS, max_new_tokens=ANSWER_TOKENS)
 """How every verdict is asked for."""
 
@@ -42,6 +46,11 @@ class Judged:
     def verdict(self) -> Side:
         """What both orders say, else a tie."""
         return self.ab if self.ab is not None and self.ab == self.ba else "tie"
+
+    @property
+    def heard(self) -> Heard:
+        """The verdict, `unread` where one of its orders is."""
+        return "unread" if self.ab is None or self.ba is None else self.verdict
 
     @property
     def value(self) -> float:

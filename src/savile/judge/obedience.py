@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from savile import stats
-from savile.judge.asking import Judged
+from savile.judge.asking import Heard, Judged
 from savile.judge.question import Pair, Side
 from savile.stats import Interval
 
@@ -57,7 +57,7 @@ CONTROL: Final = "I hope that this helps you today. Please ask again whenever yo
 
 
 WORSE: Final[Mapping[Side, int]] = {"a": 0, "tie": 1, "b": 2}
-EXCHANGED: Final[Mapping[Side, Side]] = {"a": "b", "b": "a", "tie": "tie"}
+EXCHANGED: Final[Mapping[Heard, Heard]] = {"a": "b", "b": "a", "tie": "tie", "unread": "unread"}
 
 
 class Obedience(NamedTuple):
@@ -114,9 +114,10 @@ def kappa(wanted: Sequence[Side], judged: Sequence[Judged]) -> Interval | None:
     """Return Cohen's kappa of verdicts with what is wanted.
 
     Each pair counts as it stands and with its answers exchanged: which of them is called `a` says
-    nothing, and where it always is the better one kappa would be 0 for the best of judges.
+    nothing, and where it always is the better one kappa would be 0 for the best of judges. An
+    unread verdict is a category of its own, which nobody wants.
     """
-    found, rows = [one.verdict for one in judged], [one.row for one in judged]
+    found, rows = [one.heard for one in judged], [one.row for one in judged]
     return stats.kappa(
         [*wanted, *(EXCHANGED[side] for side in wanted)],
         [*found, *(EXCHANGED[side] for side in found)],

@@ -77,13 +77,14 @@ def of_obedience(found: Obedience) -> list[str]:
     return said
 
 
-def of_people(n: int, agreement: Interval | None, kappa: Interval | None) -> str:
+def of_people(n: int, agreement: Interval | None, kappa: Interval | None, unread: int = 0) -> str:
     """Return how far verdicts are those of people.
 
     Args:
         n: pairs that people judged; 0 when none were given.
         agreement: share of equal verdicts.
         kappa: agreement beyond chance.
+        unread: pairs whose verdict could not be read; they agree with nobody.
     """
     if agreement is None:
         return (
@@ -91,6 +92,7 @@ def of_people(n: int, agreement: Interval | None, kappa: Interval | None) -> str
             "people judged."
         )
     told = f"It agrees with people on {percent(agreement)} of {n} pairs"
+    told += f" ({unread} unread count as no agreement)" if unread else ""
     if kappa is None:
         return f"{told}; kappa cannot be told, since all verdicts are the same."
     doubt = CANNOT_TELL if kappa.low <= 0 else ""

@@ -148,11 +148,12 @@ class Verdicts:
         people = _judged(self.people)
         labels = [person.label for person in panel.people] if people else []
         agreement = stats.share(
-            [float(one.verdict == label) for one, label in zip(people, labels, strict=True)],
+            [float(one.heard == label) for one, label in zip(people, labels, strict=True)],
             [1.0] * len(people),
             [one.row for one in people],
         )
         kappa = obedience.kappa(labels, people) if people else None
+        unread = sum(one.heard == "unread" for one in people)
         seen = bias.of([*pooled, *people])
         obeys = obedience.of(_judged(self.probes)) if _judged(self.probes) else None
         said = [
@@ -160,7 +161,7 @@ class Verdicts:
             *self._wins(),
             *words.of_bias(seen),
             *([] if obeys is None else words.of_obedience(obeys)),
-            words.of_people(len(people), agreement, kappa),
+            words.of_people(len(people), agreement, kappa, unread),
             *(f"Not judged: {trouble}." for trouble in self._troubles()),
         ]
         return {
@@ -173,6 +174,7 @@ class Verdicts:
             "obedience": None if obeys is None else _obedience_json(obeys),
             "people": {
                 "pairs": len(people),
+                "unread": unread,
                 "agreement": as_json(agreement),
                 "kappa": as_json(kappa),
             },
