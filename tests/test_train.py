@@ -204,7 +204,7 @@ def test_a_broken_step_is_undone(trained_lm: LM, eight: list[Example], seed: int
         assert finite(attached)
     assert made.status == "ok"
     rollbacks = [entry for entry in made.history if entry.get("event") == "rollback"]
-    assert rollbacks == [{"step": at, "event": "rollback", "slowdown": 0.5}]
+    assert rollbacks == [{"step": at, "event": "rollback", "why": "not finite", "slowdown": 0.5}]
     looks = [entry for entry in made.history if "dev_score" in entry]
     assert all(math.isfinite(look["said"]) for look in looks)
     assert made.steps == 12
@@ -378,7 +378,21 @@ def test_a_training_that_collapses_goes_on_from_its_best_state_at_a_quarter_of_t
     events = [entry for entry in made.history if "event" in entry]
     assert [entry["step"] for entry in events] == slowed_at
     assert [entry["slowdown"] for entry in events] == [0.25] * len(slowed_at)
+    assert {entry["why"] for entry in events} <= {"collapsed"}
     assert (made.steps, made.status) == (8, "ok")
+
+
+def test_a_first_look_that_has_learned_is_no_collapse_beside_a_short_run(
+    trained_lm: LM, eight: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter((1.4, 0.9, 0.8, 0.7))
+    monkeypatch.setattr(Dev, "look", lambda self: Look(0.5, next(told)))
+    high_at_first = Spoiled(spoil=lambda loss, call: loss + 3, calls=[])
+    plan = Plan(learning_rate=1e-3, examples=32, batch_size=4, evaluations=4, reached=0.6)
+    own = replace(job(trained_lm, eight, objective=high_at_first), plan=plan)
+    with LoRA().attach(trained_lm, 0) as attached:
+        made = train(own, attached)
+    assert not [entry for entry in made.history if "event" in entry]
 
 
 @final

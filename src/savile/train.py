@@ -6,7 +6,8 @@ metric on the dev rows kept. A step whose loss or gradient is not finite is neve
 good state comes back and the learning rate is halved, at most `MAX_ROLLBACKS` times. A look at dev
 that finds a training collapsed, its loss more than twice what it was at its best or after a short
 run with the same rate and its score no better than the best, brings the best state back too and
-quarters the rate for the steps left.
+quarters the rate for the steps left, as often at most; but a first look below half of the first
+step's loss is no collapse, for a short run ends with a low rate.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from savile.masters import Masters
 from savile.meter import Meter, backward_flops, forward_flops, work_since
 
 MAX_ROLLBACKS: Final = 3
+NOT_FINITE: Final = "not finite"
+HAS_COLLAPSED: Final = "collapsed"
 COLLAPSED: Final = 0.1
 """Nats by which a dev loss must exceed twice the best one: near 0 a multiple says nothing."""
 
@@ -126,7 +129,8 @@ class _Loop:
         self.work = Work()
         self.told: Counter[str] = Counter()
         self.told_steps = 0
-        self.slowdown, self.rollbacks = 1.0, 0
+        self.slowdown, self.rollbacks = 1.0, Counter[str]()
+        self.first_loss: float | None = None
         self.best: tuple[float, float] = (float("-inf"), float("-inf"))
         self.reached = math.inf if job.plan.reached is None else job.plan.reached
         """The lowest dev loss so far."""
@@ -156,13 +160,13 @@ class _Loop:
         for step in self._steps(rng):
             loss, told = self._gradients(step)
             if self._apply(loss):
+                self.first_loss = loss if self.first_loss is None else self.first_loss
                 self.told.update(told)
                 self.told_steps += 1
                 self.step += 1
                 self.examples += sum(batch.examples for batch in step)
                 if self.on_progress is not None:
-                    done = plan.batch_size * plan.steps
-                    self.on_progress(Progress(self.examples, done, loss))
+                    self.on_progress(Progress(self.examples, plan.batch_size * plan.steps, loss))
                 if self.step in marks:
                     self._evaluate(loss)
             if self.diverged is not None or self.step >= plan.steps:
@@ -228,19 +232,20 @@ class _Loop:
         return good
 
     def _roll_back(self) -> None:
-        self._slow_down(2, back=not self._finite())
-        if self.rollbacks > MAX_ROLLBACKS:
+        self._slow_down(2, NOT_FINITE, back=not self._finite())
+        if self.rollbacks[NOT_FINITE] > MAX_ROLLBACKS:
             self.diverged = f"diverged at step {self.step}: loss or gradient not finite"
 
-    def _slow_down(self, factor: float, *, back: bool = True) -> None:
+    def _slow_down(self, factor: float, why: str, *, back: bool = True) -> None:
         """Go on with a lower learning rate, `back` from the best state."""
-        self.rollbacks += 1
+        self.rollbacks[why] += 1
         self.slowdown /= factor
         if back:
             self._return_to_best()
             self.masters.refresh()
         self._optimizer()
-        self.history.append({"step": self.step, "event": "rollback", "slowdown": self.slowdown})
+        event = {"event": "rollback", "why": why, "slowdown": self.slowdown}
+        self.history.append({"step": self.step, **event})
 
     def _finite(self) -> bool:
         return all(bool(torch.isfinite(p).all()) for p in self.masters.parameters)
@@ -251,11 +256,10 @@ class _Loop:
         known = dev_loss if finite and self.dev.items else None
         means = {name: value / max(self.told_steps, 1) for name, value in self.told.items()}
         self.told, self.told_steps = Counter(), 0
-        self.history.append(
-            {"step": self.step, "loss": loss, "dev_score": score, "dev_loss": known, **means}
-        )
+        look = {"loss": loss, "dev_score": score, "dev_loss": known, **means}
+        self.history.append({"step": self.step, **look})
         if self._collapsed(score, dev_loss):
-            self._slow_down(4)
+            self._slow_down(4, HAS_COLLAPSED)
         elif finite and (score, -dev_loss) > self.best:
             self.best = (score, -dev_loss)
             self.best_state = self.attached.state()
@@ -269,10 +273,14 @@ class _Loop:
         A reward has no zero to measure a loss from, and a model that grows too sure of its answers
         has a rising loss while its score still rises: neither is a collapse.
         """
-        can = self.rollbacks < MAX_ROLLBACKS and self.step < self.job.plan.steps
+        left = self.step < self.job.plan.steps
+        can = left and self.rollbacks[HAS_COLLAPSED] < MAX_ROLLBACKS
         scaled = bool(self.dev.items) and "reward" not in self.job.objective.needs
         better = math.isfinite(dev_loss) and self.scored and score > self.best[0]
-        return can and scaled and not better and not dev_loss <= 2 * self.reached + COLLAPSED
+        good = 2 * self.reached + COLLAPSED
+        if not self.scored:
+            good = max(good, (self.first_loss or 0.0) / 2)
+        return can and scaled and not better and not dev_loss <= good
 
 
 def _heads(job: Job) -> dict[str, nn.Module]:

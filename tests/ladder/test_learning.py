@@ -8,6 +8,7 @@ import pytest
 
 from savile import spec as specs
 from savile.ladder import run as ladder
+from savile.ladder import slowed
 from savile.ladder.folder import RunFolder, Unit, unit_id
 from savile.ladder.learning import not_converged, starts_of, taught
 from savile.ladder.progress import Step
@@ -190,3 +191,17 @@ def _searched(task: Path, out: Path, factor: str) -> _Searched:
         done=steps[-1].done,
         total=steps[-1].total,
     )
+
+
+def test_a_row_says_with_how_many_seeds_its_training_collapsed() -> None:
+    collapse = {"step": 4, "event": "rollback", "why": "collapsed", "slowdown": 0.25}
+    halved = {"step": 2, "event": "rollback", "why": "not finite", "slowdown": 0.5}
+    units = [
+        Unit(path=Path("unit"), result={"history": history}, predictions=())
+        for history in ([collapse, {**collapse, "slowdown": 0.0625}], [halved], [])
+    ]
+    assert slowed.note(units) == (
+        "its training collapsed with 1 of 3 seeds and went on from its best state at 0.0625 of the "
+        "learning rate"
+    )
+    assert slowed.note(units[1:]) is None

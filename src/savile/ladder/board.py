@@ -15,7 +15,7 @@ from typing import Any
 
 from savile import stats
 from savile.errors import NothingWorkedError, Problem
-from savile.ladder import asking, comparison, costs, merged, searched
+from savile.ladder import asking, comparison, costs, merged, searched, slowed
 from savile.ladder.baselines import Baseline
 from savile.ladder.costs import Prices
 from savile.ladder.folder import Unit
@@ -119,6 +119,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         unread(answers),
         scale.note,
         story.cell.note,
+        slowed.note(story.trials),
         not_converged(story.searched, story.trials, scale.metric.top),
         how and f"still improving when its budget ended: {how}; give it more {scale.budget}",
     ]
