@@ -12,7 +12,7 @@ import savile
 from savile.deltas.base import Delta
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
-from savile.ladder.trial import does_not_fit
+from savile.ladder.fits import does_not_fit
 from savile.lm.choose import Chooser
 from savile.lm.local import Local
 from savile.lm.model import LM

@@ -22,7 +22,7 @@ from savile.handover import load_customized
 from savile.ladder import pairs, progress
 from savile.ladder.answer import Customized, best_of
 from savile.ladder.drawing import Drawing
-from savile.ladder.folder import RunFolder
+from savile.ladder.folder import RunFolder, answers_beside
 from savile.ladder.interrupt import interruptible
 from savile.ladder.prepare import Choice, prepare
 from savile.ladder.run import execute
@@ -146,7 +146,8 @@ def build_preferences(
     """
     pairs.free(Path(out))
     loaded = specs.load(Path(spec), overrides)
-    built = pairs.from_samples(loaded, drawing or Drawing(), on_progress)
+    kept = answers_beside(Path(out))
+    built = pairs.from_samples(loaded, drawing or Drawing(), on_progress, kept)
     pairs.write(built, Path(out))
     return built
 

@@ -59,8 +59,22 @@ def test_a_fault_is_said_once(settings: dict[str, Any], words: list[str]) -> Non
 
 
 def test_too_many_techniques_are_refused() -> None:
-    _, faults = parse([{"few_shot": {"k": list(range(1, MAX_ITEMS + 2))}}])
-    assert faults[0].found == str(MAX_ITEMS + 1)
+    _, faults = parse(["zero_shot", {"few_shot": {"k": list(range(1, MAX_ITEMS + 2))}}])
+    assert faults[0].loc == ("ladder", 1)
+    assert faults[0].found == f"{MAX_ITEMS + 2}, of which this item alone gives {MAX_ITEMS + 1}"
+    _, faults = parse([{"few_shot": {"k": k}} for k in range(1, MAX_ITEMS + 2)])
+    assert (faults[0].loc, faults[0].found) == (("ladder",), str(MAX_ITEMS + 1))
+
+
+def test_a_product_that_explodes_is_counted_and_never_made() -> None:
+    """10^12 techniques would fill any memory."""
+    hundred = list(range(1, 101))
+    sampled = {"n": hundred, "temperature": hundred, "top_p": hundred}
+    several = {"few_shot": {"k": hundred}, "self_consistency": sampled}
+    spread = {"format": {"separator": hundred, "between": hundred}}
+    _, faults = parse([{"few_shot+self_consistency+format": {**several, **spread}}])
+    assert "1,000,000,000,000" in faults[0].found
+    assert "every combination" in faults[0].fix
 
 
 def test_two_parts_that_choose_the_examples_cannot_stand_together() -> None:

@@ -5,12 +5,12 @@ Results go to stdout, progress and errors to stderr; `--json` prints one documen
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from savile.cli.input import inputs
 from savile.cli.output import say, say_board, say_json
 from savile.errors import NothingWorkedError, UsageError
 
@@ -207,13 +207,13 @@ def predict(
 ) -> None:
     """Answer new inputs with a technique of a finished run."""
     document = _board(folder)
-    inputs = list(texts) if texts else [line.rstrip("\n") for line in sys.stdin]
+    asked_for = inputs(texts or ())
     from savile.ladder.answer import Customized, best_of
 
     asked = Customized(folder, technique or best_of(document))
-    answers = asked.predict(inputs)
+    answers = asked.predict(asked_for)
     if as_json:
-        rows = [{"input": i, "answer": a} for i, a in zip(inputs, answers, strict=True)]
+        rows = [{"input": i, "answer": a} for i, a in zip(asked_for, answers, strict=True)]
         say_json({"technique": asked.technique, "predictions": rows})
     else:
         say("\n".join(answer or "" for answer in answers))
@@ -257,14 +257,18 @@ def load_spec(path: Path, changes: list[str] | None) -> Spec:
 
 
 def _check_base(spec: Spec, dataset: Dataset) -> list[str]:
-    """Check the files of the bases that are on this machine, and of a judge; return what is to
-    know."""
+    """Check the prompts, and the files of the bases that are on this machine and of a judge; return
+    what is to know."""
     from savile.data.human_verdicts import load_human_verdicts
-    from savile.ladder import estimate
+    from savile.judge.words import itself
+    from savile.ladder import encoders, estimate, task
     from savile.lm import folder, resolve
 
-    spec.opponent(spec.candidates(dataset.gives, len(dataset.train)))
+    candidates = spec.candidates(dataset.gives, len(dataset.train))
+    spec.opponent(candidates)
+    task.check_prompts(spec, dataset, candidates)
     notes = [*load_human_verdicts(spec).notes, *estimate.notes(spec, dataset)]
+    notes += [*encoders.notes(candidates, spec.folder), *itself(spec.judge, spec.ladder_bases)]
     for base in (base for base in spec.every_base if isinstance(base, str)):
         found = resolve.at_hand(base, spec.folder)
         if found is None:

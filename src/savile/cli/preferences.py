@@ -50,6 +50,7 @@ def preferences(  # noqa: PLR0913 - a command's options are its parameters
     loaded = load_spec(spec, changes)
     from savile.ladder import pairs
     from savile.ladder.drawing import Drawing
+    from savile.ladder.folder import answers_beside
 
     pairs.free(out)
     if from_logs is None:
@@ -62,7 +63,8 @@ def preferences(  # noqa: PLR0913 - a command's options are its parameters
             rows=rows,
             per_row=pairs_per_row,
         )
-        built = _watched(lambda hear: pairs.from_samples(loaded, drawing, hear), verbose)
+        kept = answers_beside(out)
+        built = _watched(lambda hear: pairs.from_samples(loaded, drawing, hear, kept), verbose)
     else:
         built = pairs.from_logs(loaded, from_logs, per_question=pairs_per_row)
     pairs.write(built, out)

@@ -41,7 +41,7 @@ class Leak(NamedTuple):
 
 
 class Near(NamedTuple):
-    """Test rows that are almost rows of train or dev."""
+    """Test rows that are almost rows of train or dev, or judged questions that are learned from."""
 
     rows: int
     share: float
@@ -49,7 +49,7 @@ class Near(NamedTuple):
     looked_up: int
     """All test rows, or fewer when there is too much text to compare."""
     searched: int
-    """Rows of train and dev they were looked up in; all, or fewer likewise."""
+    """Rows they were looked up in; all, or fewer likewise."""
     pairs: tuple[tuple[str, str, float], ...]
     """The first few: test row, its near duplicate, similarity."""
 
@@ -139,10 +139,18 @@ def check_groups(parts: Parts) -> None:
         raise DataError(Problem(where="data.group_by", what=what, fix=fix))
 
 
-def near(parts: Parts) -> Near:
-    """Count test rows that nearly repeat a row of train or dev (equal ones are not counted)."""
+def near(parts: Parts, judged: Sequence[Record] = ()) -> Near:
+    """Count test rows that nearly repeat what is learned from or chosen by (equal ones are not
+    counted).
+
+    Args:
+        parts: the records of every split.
+        judged: those of judged answers that are not held out; each question counts once.
+    """
     test = parts.get("test", ())
     pool = [*parts.get("train", ()), *parts.get("dev", ())]
+    asked = {record.key for record in pool}
+    pool += {record.key: record for record in judged if record.key not in asked}.values()
     keys = {record.key for record in pool}
     queries = _within([record for record in test if record.key not in keys])
     pool = _within(pool)
@@ -167,7 +175,7 @@ def warn_near(one: Near, data: DataSection) -> str | None:
     if not one.rows:
         return None
     of = f"{one.rows} of {one.looked_up} test rows ({one.share:.1%})"
-    text = f"{of} nearly repeat a row of train or dev"
+    text = f"{of} nearly repeat a row of train, dev or the judged answers"
     first = "; ".join(f"{a} ~ {b}" for a, b, _ in one.pairs)
     if one.share <= MOST_NEAR:
         return f"{text} ({first})"
@@ -175,7 +183,7 @@ def warn_near(one: Near, data: DataSection) -> str | None:
     if data.strict:
         fix = "Remove them, or set data.strict: false"
         raise DataError(Problem(where="data", what=text, fix=fix, context="  " + first))
-    return f"{text} ({first}). Remove them from train; data.leak does not touch near duplicates"
+    return f"{text} ({first}). Remove them there; data.leak does not touch near duplicates"
 
 
 def repeated(records: Sequence[Record]) -> list[Record]:

@@ -68,7 +68,9 @@ def load(spec: Spec) -> Dataset:
     parts = {split: every[split] for split in SPLITS}
     parts["train"] = _dedup(parts["train"], data, ledger, warnings)
     judged = preferences.divide(spec, {**every, **parts}, ledger)
-    near = leak_check.near(parts)
+    learned = {one.source for split in ("train", "dev") for one in judged.parts[split]}
+    pairs = [record for record in every.get("preferences", ()) if record.where in learned]
+    near = leak_check.near(parts, pairs)
     warnings += filter(None, [leak_check.warn_near(near, data)])
     built = _build(parts, closed_set=bool(labels))
     built["test"] = _cap(built["test"], parts["test"], spec.budget.test_rows, ledger)

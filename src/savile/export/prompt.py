@@ -32,6 +32,8 @@ from savile.export.base import Customization, Form, Holds, Opened, Where
 from savile.ladder.written import FRAME, frame_json
 from savile.predict import closed
 from savile.prompts.base import Frame
+from savile.prompts.base_check import Fault, faults
+from savile.spec import constraint
 
 NAME: Final = "prompt.yaml"
 FORMAT: Final = "savile-prompt/1"
@@ -96,7 +98,8 @@ def read(folder: Path) -> Frame:
     """Return the frame of a folder's prompt.yaml.
 
     Raises:
-        UsageError: the file is missing, no such file, or of another version.
+        UsageError: the file is missing, no such file, of another version, or its frame was edited
+            into one that cannot be asked.
     """
     path = folder / NAME
     try:
@@ -118,7 +121,22 @@ def read(folder: Path) -> Frame:
         raise _unreadable(path, f"`{place}`: {first['msg']}", repr(first["input"])[:80]) from error
     if unknown := _unknown(values, json.loads(frame_json(frame)), "frame"):
         raise _unreadable(path, f"has the unknown key `{unknown}`")
+    if wrong := list(_wrong(frame)):
+        raise UsageError(
+            [
+                Problem(where=f"{path}: frame.{place}", what=what, expected=known)
+                for place, what, known in wrong
+            ]
+        )
     return frame
+
+
+def _wrong(frame: Frame) -> Iterator[Fault]:
+    """Yield what a hand may have made of a frame that cannot be asked."""
+    yield from faults(frame)
+    held = frame.constraint
+    if held is not None and (said := constraint.fault_of(held.kind, held.text)):
+        yield Fault("constraint.text", f"cannot be used: {said}")
 
 
 def _unreadable(path: Path, what: str, found: str = "") -> UsageError:

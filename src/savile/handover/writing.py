@@ -26,10 +26,9 @@ from savile.handover.check import difference, limit_of, seen
 from savile.handover.facts import Checked, Facts, Measured, OfBase
 from savile.handover.rows import Rows, rows_of
 from savile.ladder import bases
-from savile.ladder.answer import base_of, best_of
+from savile.ladder.answer import base_of, best_of, neighbors_of
 from savile.ladder.folder import RunFolder, Unit, unit_id
 from savile.ladder.measure import Ready, attached, ready_of
-from savile.ladder.neighbors import Neighbors
 from savile.ladder.trial import answers_of
 from savile.lm.base import Base
 from savile.lm.local import Local
@@ -118,7 +117,7 @@ def _made(trial: _Trial, rows: Rows) -> tuple[Base | None, Customization]:
     frame, retriever = ready.frame, ready.frame.retriever
     if ready.weights is not None or (retriever is not None and retriever.embedder):
         base = base_of(trial.run, ready.candidate.base)
-        frame = Neighbors().located(base, frame, rows.examples)
+        frame = neighbors_of(trial.run).located(base, frame, rows.examples)
     return base, Customization(
         candidate=ready.candidate,
         frame=frame,

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from savile.errors import IntegrityError, Problem, UsageError
-from savile.ladder import bases
+from savile.ladder import bases, encoders
+from savile.ladder.fits import does_not_fit
 from savile.ladder.folder import RunFolder, unit_id
 from savile.ladder.measure import attached, ready_of
 from savile.ladder.neighbors import Neighbors
-from savile.ladder.trial import answers_of, does_not_fit
+from savile.ladder.trial import answers_of
 from savile.lm.base import Base
 from savile.lm.endpoint.purse import Purse
 from savile.prompts.base import Frame
@@ -42,7 +43,7 @@ class Customized:
         self.technique = technique
         self._ready = ready_of(unit)
         self._base = base_of(run, self._ready.candidate.base)
-        self._neighbors = Neighbors()
+        self._neighbors = neighbors_of(run)
 
     def predict(self, inputs: Sequence[str]) -> list[str | None]:
         """Return one answer per input; None where none could be read out of the model's text.
@@ -54,9 +55,7 @@ class Customized:
 
     def predictions(self, inputs: Sequence[str]) -> list[Prediction]:
         """Return the answers with the raw texts and token counts."""
-        frame = self._ready.frame
-        longest = max(frame.labels, key=lambda label: len(frame.worded(label)), default="")
-        rows = [Example(id=str(i), input=text, output=longest) for i, text in enumerate(inputs)]
+        rows = [Example(id=str(i), input=text, output="") for i, text in enumerate(inputs)]
         with self.asking(rows) as (base, frame, max_new_tokens):
             refuse_long(base, frame, rows)
             return answers_of(base, frame, rows, max_new_tokens)
@@ -102,6 +101,17 @@ def base_of(run: RunFolder, index: int) -> Base:
         )
     compute = ComputeSection.model_validate(manifest["identity"]["spec"]["compute"])
     return bases.open_base(base, folder, compute, bases.Till(Purse(), run.answers_path))
+
+
+def neighbors_of(run: RunFolder) -> Neighbors:
+    """Return what looks up worked examples as a run did.
+
+    Raises:
+        IntegrityError: a sentence encoder changed since the run.
+    """
+    manifest = run.manifest() or {}
+    encoders.refuse_others(manifest, run.path)
+    return Neighbors(folder=Path(manifest["base_folder"]))
 
 
 def refuse_long(base: Base, frame: Frame, rows: Sequence[Example]) -> None:

@@ -89,6 +89,7 @@ def bench_of(spec: Spec, dataset: Dataset, *bases: Base) -> Bench:
         preferences=dataset.preferences,
         dev_preferences=judges(dataset.dev_preferences),
         test_preferences=dataset.test_preferences,
+        neighbors=Neighbors(folder=spec.folder),
     )
 
 

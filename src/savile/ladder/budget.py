@@ -21,6 +21,7 @@ from savile.deltas.base import Delta
 from savile.errors import Problem, UsageError
 from savile.job import Job, Plan
 from savile.ladder.bench import Bench
+from savile.ladder.fits import does_not_fit
 from savile.ladder.plan import (
     BATCH_SIZE,
     DEFAULT_EVALUATIONS,
@@ -29,7 +30,7 @@ from savile.ladder.plan import (
     tuned_cell,
     whole_batches,
 )
-from savile.ladder.trial import Outcome, as_rows, does_not_fit, guarded
+from savile.ladder.trial import Outcome, as_rows, guarded
 from savile.predict import predict
 from savile.spec import Candidate, Spec
 from savile.technique import Technique, build

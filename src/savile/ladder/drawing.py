@@ -22,6 +22,7 @@ from savile.ladder.bases import Till, open_base
 from savile.ladder.bench import bench_of
 from savile.ladder.folder import RunFolder
 from savile.lm.base import Answer, Base
+from savile.lm.endpoint import Endpoint
 from savile.lm.endpoint.purse import Purse
 from savile.lm.fitting import Fitting
 from savile.predict import answer_limit, asked_of, closed
@@ -29,6 +30,7 @@ from savile.prompts.base import Frame
 from savile.spec import Candidate, Spec
 from savile.spec import document as yaml
 from savile.spec import ladder as grammar
+from savile.spec.endpoint import overruled
 from savile.technique import build
 from savile.types import Example
 
@@ -81,9 +83,21 @@ class Answering(NamedTuple):
 
 @contextmanager
 def answering(
-    spec: Spec, dataset: Dataset, drawing: Drawing, rows: Sequence[Example]
+    spec: Spec,
+    dataset: Dataset,
+    drawing: Drawing,
+    rows: Sequence[Example],
+    answers: Path | None = None,
 ) -> Iterator[Answering]:
     """Yield what answers `rows`: its weights are attached while the block runs.
+
+    Args:
+        spec: data, base and seed.
+        dataset: of the spec.
+        drawing: who answers.
+        rows: every question it will be asked.
+        answers: folder of the answers that endpoints gave; None keeps none. A technique of a run
+            has that of its run.
 
     Raises:
         UsageError: no such technique or run, or one that has to be trained first.
@@ -95,9 +109,8 @@ def answering(
             yield Answering(base, frame, limit, name)
         return
     candidate = _prompted(spec, dataset, drawing.technique or "zero_shot")
-    base = open_base(
-        spec.every_base[candidate.base], spec.folder, spec.compute, Till(Purse(spec.budget.usd))
-    )
+    till = Till(Purse(spec.budget.usd), answers)
+    base = open_base(spec.every_base[candidate.base], spec.folder, spec.compute, till)
     bench = bench_of(spec, dataset, base)
     technique = build(candidate, bench.frame)
     frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"), Fitting(base))
@@ -160,8 +173,12 @@ def draw(
         drawing: how many samples, and how they are drawn.
         seed: of all of them.
         on_rows: told how many rows are answered.
+
+    Raises:
+        UsageError: the endpoint's `request` draws otherwise.
     """
     frame = model.frame
+    _refuse_other_draws(model.base, drawing)
     asked = replace(
         asked_of(frame, model.limit),
         neutral=tuple(frame.neutral(row) for row in rows) if closed(frame) else (),
@@ -177,6 +194,24 @@ def draw(
                 found[row].append(answer)
             on_rows(sum(map(bool, found)))
     return found
+
+
+def _refuse_other_draws(base: Base, drawing: Drawing) -> None:
+    if not isinstance(base, Endpoint):
+        return
+    decided = {"temperature": drawing.temperature, "top_p": drawing.top_p, "seed": None}
+    problems = [
+        Problem(
+            where=f"base.request.{field}",
+            what="is set, and every sample is drawn as --temperature and --top-p say, with a seed "
+            "of its own",
+            found=str(base.base.request[field]),
+            fix="Remove it from the section",
+        )
+        for field in overruled(base.base, decided)
+    ]
+    if problems:
+        raise UsageError(problems)
 
 
 def was_cut(model: Answering, row: Example, answer: Answer) -> bool:

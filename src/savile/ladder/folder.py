@@ -46,6 +46,12 @@ OPENINGS: Final = ".savile/test_openings"
 ANSWERS: Final = ".savile/answers"
 
 
+def answers_beside(path: Path) -> Path:
+    """Return the folder of endpoints' answers that a run folder, or a file, shares with those
+    beside it."""
+    return path.resolve().parent / ANSWERS
+
+
 def unit_id(technique: str, seed: int, piece: int | None = None) -> str:
     """Return the folder name of a unit: readable, safe on every file system, unique per name."""
     readable = re.sub(r"[^A-Za-z0-9_-]+", "-", technique).strip("-")[:40]
@@ -90,7 +96,7 @@ class RunFolder:
     @property
     def answers_path(self) -> Path:
         """Answers of endpoints, shared by the runs beside this one."""
-        return self.path.resolve().parent / ANSWERS
+        return answers_beside(self.path)
 
     # ── identity ─────────────────────────────────────────────────────────────────────────────
 

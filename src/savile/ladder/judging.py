@@ -27,6 +27,7 @@ from savile.ladder.progress import Phase
 from savile.ladder.trial import Outcome, guarded
 from savile.lm.base import Base
 from savile.meter import Meter
+from savile.spec.endpoint import EndpointSection
 from savile.spec.judge import REFERENCE, JudgeSection
 from savile.stats import Interval
 from savile.types import Example, Prediction
@@ -54,6 +55,8 @@ class Panel:
     opponent: str | None
     """The technique that others are compared with; None for the wanted answers."""
     people: Sequence[HumanVerdict]
+    judged_bases: Sequence[str | EndpointSection] = ()
+    """What gave the answers."""
 
     def judge(
         self, stories: Sequence[Story], test: Sequence[Example], commit: Commit, tell: Tell
@@ -159,6 +162,7 @@ class Verdicts:
         said = [
             f"{panel.base.name} judged pairs of answers, each in both orders; it never ranks.",
             *self._wins(),
+            *words.itself(panel.section, panel.judged_bases),
             *words.of_bias(seen),
             *([] if obeys is None else words.of_obedience(obeys)),
             words.of_people(len(people), agreement, kappa, unread),
@@ -232,6 +236,7 @@ def panel_of(prepared: Prepared, bench: Bench) -> Panel | None:
         base=bench.bases[spec.judging_base],
         opponent=spec.opponent(prepared.candidates),
         people=prepared.people,
+        judged_bases=spec.ladder_bases,
     )
 
 

@@ -16,9 +16,10 @@ from savile.chain import reward_of
 from savile.deltas.base import Attached
 from savile.ladder.bench import Bench
 from savile.ladder.comparison import of_judge, on_test
+from savile.ladder.fits import does_not_fit
 from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS, Unit
 from savile.ladder.shown import check_shown
-from savile.ladder.trial import Outcome, answers_of, as_rows, does_not_fit, guarded
+from savile.ladder.trial import Outcome, answers_of, as_rows, guarded
 from savile.ladder.written import candidate_from_json, frame_from_json
 from savile.lm.base import Base
 from savile.lm.local import Local

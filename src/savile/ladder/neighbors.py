@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
-from savile.lm import sentences
+from savile.lm import encoder, sentences
 from savile.lm.base import Base
 from savile.lm.local import Local
 from savile.lm.states import Vectors, mean_states
@@ -37,6 +38,8 @@ Near = dict[str, tuple[int, ...]]
 class Neighbors:
     """What was looked up and embedded so far."""
 
+    folder: Path = field(default_factory=Path)
+    """Where relative folders of sentence encoders start (the spec's)."""
     found: dict[tuple[object, ...], Near] = field(default_factory=dict)
     """By what was looked for and by whose vectors."""
     embedded: dict[tuple[str, str], dict[str, Vectors]] = field(default_factory=dict)
@@ -87,15 +90,15 @@ class Neighbors:
         kept = self.embedded.setdefault((by_base, embedder), {})
         new = [text for text in dict.fromkeys(texts) if text not in kept]
         if new:
-            kept.update(zip(new, _embedded(base, embedder, new), strict=True))
+            kept.update(zip(new, self._embedded(base, embedder, new), strict=True))
         return np.stack([kept[text] for text in texts])
 
-
-def _embedded(base: Base, embedder: str, texts: Sequence[str]) -> Vectors:
-    if embedder != BASE:
-        return sentences.encode(embedder, texts)
-    assert isinstance(base, Local), "states were asked of a base without weights"
-    return mean_states(base.lm, texts)
+    def _embedded(self, base: Base, embedder: str, texts: Sequence[str]) -> Vectors:
+        if embedder != BASE:
+            found = encoder.find(embedder, self.folder)
+            return sentences.encode(embedder if found is None else str(found), texts)
+        assert isinstance(base, Local), "states were asked of a base without weights"
+        return mean_states(base.lm, texts)
 
 
 def _unit(vectors: Vectors) -> Vectors:

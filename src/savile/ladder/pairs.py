@@ -28,9 +28,9 @@ from savile.errors import DataError, Problem, UsageError
 from savile.ladder import progress
 from savile.ladder.bench import metric_of
 from savile.ladder.drawing import Answering, Drawing, answering, draw, was_cut
+from savile.ladder.fits import does_not_fit
 from savile.ladder.rewards import scores_of
 from savile.ladder.task import frame_of
-from savile.ladder.trial import does_not_fit
 from savile.lm.base import Answer
 from savile.metrics.base import Metric
 from savile.spec import Spec
@@ -42,7 +42,10 @@ UNASKED: Final = "without a question"
 
 
 def from_samples(
-    spec: Spec, drawing: Drawing, on_progress: progress.Listener = progress.ignore
+    spec: Spec,
+    drawing: Drawing,
+    on_progress: progress.Listener = progress.ignore,
+    answers: Path | None = None,
 ) -> Built:
     """Let a technique answer train rows several times, and pair what the metric tells apart.
 
@@ -50,6 +53,8 @@ def from_samples(
         spec: data, base, metric and seed.
         drawing: who answers, and how.
         on_progress: told often; an exception it raises stops the work.
+        answers: folder of the answers that endpoints gave, so that none is paid twice; None keeps
+            none.
 
     Raises:
         UsageError: no such technique, or one that has to be trained first.
@@ -59,14 +64,14 @@ def from_samples(
     work.say("load", "the data")
     dataset, metric = data.load(_before_pairs(spec)), metric_of(spec)
     rows = _one_each(dataset.train, drawing.rows)
-    with answering(spec, dataset, drawing, rows) as model:
+    with answering(spec, dataset, drawing, rows, answers) as model:
         shown = {row.input for row in model.frame.demonstrations}
         asked = [row for row in rows if row.input not in shown]
         fitting = [row for row in asked if does_not_fit(model.base, model.frame, [row]) is None]
         work.total = float(len(fitting) or 1)
         work.say("predict", f"{model.name}, {drawing.samples} samples a row")
-        answers = draw(model, fitting, drawing, spec.seed, work.at)
-        both = list(zip(fitting, answers, strict=True))
+        drawn = draw(model, fitting, drawing, spec.seed, work.at)
+        both = list(zip(fitting, drawn, strict=True))
         questions = [_question(model, metric, row, own) for row, own in both]
         work.finish(work.total, f"{len(fitting)} rows answered")
     why = {
@@ -87,7 +92,7 @@ def from_samples(
             "top_p": drawing.top_p,
             "seed": spec.seed,
         },
-        left_out=+Counter({CUT: sum(map(len, answers)) - n_whole}),
+        left_out=+Counter({CUT: sum(map(len, drawn)) - n_whole}),
         notes=[f"{count} rows {text}" for text, count in why.items() if count],
     )
 

@@ -21,10 +21,10 @@ from savile import data
 from savile.data import Dataset
 from savile.data.human_verdicts import HumanVerdict, load_human_verdicts
 from savile.errors import Problem, UsageError
-from savile.ladder import bases, identity
+from savile.ladder import bases, encoders, identity
 from savile.ladder.folder import REJECTED, RunFolder
 from savile.ladder.function import RewardFunction, function_of
-from savile.ladder.task import judges
+from savile.ladder.task import check_prompts, judges
 from savile.spec import Candidate, Spec
 from savile.spec.names import without_settings
 from savile.spec.reward import told
@@ -125,15 +125,17 @@ def prepare(
     Raises:
         DataError: the data cannot be used.
         UsageError: the folder holds another run; a chosen technique, the judge's opponent or the
-            reward function does not exist.
+            reward function does not exist; a prompt cannot be written.
+        EnvironmentProblem: a base or the folder of a sentence encoder does not exist.
     """
     started = time.perf_counter()
     dataset, people = data.load(spec), load_human_verdicts(spec)
     data_seconds = time.perf_counter() - started
     candidates = (choice or Choice()).of(spec.candidates(dataset.gives, len(dataset.train)))
     spec.opponent(candidates)
+    check_prompts(spec, dataset, candidates)
     reward = function_of(spec)
-    what = {
+    what: dict[str, Any] = {
         "spec": spec.decisive(),
         "techniques": [candidate.name for candidate in candidates],
         "data": {**dataset.hashes, **people.hashes},
@@ -142,6 +144,8 @@ def prepare(
         "code": identity.code_version(),
         "versions": identity.versions(identity.QUANTIZES if spec.compute.quantization else ()),
     }
+    if named := encoders.identities(candidates, spec.folder):
+        what["encoders"] = named
     first = Path("runs") / spec.task if out is None else out
     folder = free_folder(first, what) if fork or out is None else RunFolder(first)
     if (difference := folder.difference(what)) is not None:

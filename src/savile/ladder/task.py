@@ -6,9 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
+from savile import registry
 from savile.data import Dataset
-from savile.prompts.base import Frame
-from savile.spec import Spec
+from savile.errors import Problem, UsageError
+from savile.prompts.base import Frame, fold
+from savile.spec import Candidate, Spec
 from savile.types import Example, Preference
 
 Row = TypeVar("Row", Example, Preference)
@@ -31,6 +33,23 @@ def frame_of(spec: Spec, dataset: Dataset) -> Frame:
         json_schema=None if prompt.json_schema is None else json.dumps(prompt.json_schema),
         regex=prompt.regex,
     )
+
+
+def check_prompts(spec: Spec, dataset: Dataset, candidates: Sequence[Candidate]) -> None:
+    """Refuse prompts that cannot be written for this task, whatever the base is.
+
+    Raises:
+        UsageError: with all of them.
+    """
+    problems: list[Problem] = []
+    for candidate in (one for one in candidates if one.reason is None):
+        prompts = [registry.load("prompts", name)(**own) for name, own in candidate.prompts]
+        try:
+            fold(prompts, frame_of(spec, dataset), (), spec.seed)
+        except UsageError as error:
+            problems += error.problems
+    if problems:
+        raise UsageError(list(dict.fromkeys(problems)))
 
 
 def judges(dev: Sequence[Row]) -> tuple[Row, ...]:

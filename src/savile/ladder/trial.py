@@ -22,6 +22,7 @@ from savile.job import Job, Plan
 from savile.ladder import searched
 from savile.ladder.bench import Bench
 from savile.ladder.comparison import on_dev
+from savile.ladder.fits import does_not_fit
 from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS
 from savile.ladder.learning import started
 from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIONS
@@ -106,28 +107,6 @@ def guarded(work: Callable[[], Outcome]) -> Outcome:
         if any(words in str(error).lower() for words in OUT_OF_MEMORY):
             return _failed("failed", f"out of memory: {_first_line(error)}")
         raise
-
-
-def does_not_fit(base: Base, frame: Frame, examples: Sequence[Example]) -> str | None:
-    """Return why some row's prompt and answer exceed the context, None when all fit.
-
-    Where only the base knows its context, it refuses what does not fit itself. A token has at least
-    one byte, so rows of few bytes are not tokenized; half of the context is left for what a
-    normalizer or a template may add.
-    """
-    if base.context is None:
-        return None
-    longest = 0
-    for example in examples:
-        for messages in (frame.messages(example), *frame.neutral(example)):
-            texts = [frame.target(example), *(message.content for message in messages)]
-            if 2 * sum(len(text.encode()) for text in texts) + 64 * len(texts) <= base.context:
-                continue
-            answer = base.answer_tokens(frame.target(example))
-            longest = max(longest, base.prompt_tokens(messages) + answer)
-    if longest <= base.context:
-        return None
-    return f"prompt and answer need {longest:,} tokens, the model's context is {base.context:,}"
 
 
 def _run(bench: Bench, attempt: Attempt) -> Outcome:

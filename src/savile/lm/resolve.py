@@ -56,7 +56,7 @@ def _local(base: str, folder: Path) -> Path | None:
     """Return the folder of a base on this machine, None for what may be a Hugging Face id."""
     if base in EMBEDDED:
         return Path(str(resources.files("savile") / "embedded" / EMBEDDED[base]))
-    local = folder / _expanded(base)
+    local = folder / expanded(base)
     if local.is_dir():
         return local
     if local.exists():
@@ -90,13 +90,13 @@ def _hub(base: str, folder: Path, *, network: bool) -> Path:
             fix = f"Unset HF_HUB_OFFLINE, or fetch the model before: hf download {base}"
         else:
             reason, fix = "the hub cannot be reached", "Check the name or the connection."
-    local = folder / _expanded(base)
+    local = folder / expanded(base)
     near = _near(local)
     found = f"no folder {local}; not in the cache {constants.HF_HUB_CACHE}; {reason}"
     raise _missing(base, found, f"Did you mean {', '.join(near)}? {fix}" if near else fix)
 
 
-def _expanded(base: str) -> Path:
+def expanded(base: str) -> Path:
     """Replace a leading ~ by the home folder, where there is one."""
     try:
         return Path(base).expanduser()

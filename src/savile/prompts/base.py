@@ -251,6 +251,10 @@ class Prompt(ABC):
     """What no other prompt of the chain may choose too (`examples`)."""
     stochastic: ClassVar[bool] = False
     """Whether the seed changes the prompt."""
+    encoders: ClassVar[tuple[str, ...]] = ()
+    """Settings that name a sentence encoder, whose files are part of what a run is."""
+    decides: ClassVar[tuple[str, ...]] = ()
+    """Fields of an endpoint's request that it sets; `base.request` may not set them otherwise."""
 
     def asks(self, n_train: int) -> int:
         """Return how many answers of the base fitting takes at most, with `n_train` rows."""

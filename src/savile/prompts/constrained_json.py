@@ -30,6 +30,7 @@ class ConstrainedJson(Prompt):
 
     needs: ClassVar[tuple[str, ...]] = ("json_schema", "json_replies")
     occupies: ClassVar[tuple[str, ...]] = ("constraint",)
+    decides: ClassVar[tuple[str, ...]] = ("response_format",)
 
     def fit(
         self,

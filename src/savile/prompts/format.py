@@ -21,6 +21,7 @@ from annotated_types import MaxLen
 
 from savile.errors import Problem, UsageError
 from savile.prompts.base import Frame, Model, Prompt
+from savile.prompts.base_check import wrong_words
 from savile.prompts.base_format import Format
 from savile.types import Example
 
@@ -68,23 +69,8 @@ class Formatted(Prompt):
             words=dict(self.words or {}),
         )
         formed = replace(frame, format=form)
-        _refuse_words(formed)
+        if wrong := list(wrong_words(formed)):
+            raise UsageError(
+                [Problem(where=place, what=what, expected=known) for place, what, known in wrong]
+            )
         return formed
-
-
-def _refuse_words(frame: Frame) -> None:
-    labels, shown = frame.labels, frame.label_words
-    strange = [label for label in frame.format.words if label not in labels]
-    twice = sorted({word for word in shown if shown.count(word) > 1})
-    blank = [label for label, word in frame.format.words.items() if not word.strip()]
-    known = f"labels: {', '.join(labels[:12])}" if labels else "a closed set (prompt.labels)"
-    problems = [
-        *(
-            Problem(where="format.words", what=f"{one!r} is no label", expected=known)
-            for one in strange
-        ),
-        *(Problem(where="format.words", what=f"{one!r} stands for two labels") for one in twice),
-        *(Problem(where="format.words", what=f"the label {one!r} has no words") for one in blank),
-    ]
-    if problems:
-        raise UsageError(problems)

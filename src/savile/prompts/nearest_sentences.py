@@ -32,13 +32,15 @@ class NearestSentences(Prompt):
 
     needs: ClassVar[tuple[str, ...]] = ("pairs",)
     occupies: ClassVar[tuple[str, ...]] = ("examples",)
+    encoders: ClassVar[tuple[str, ...]] = ("encoder",)
 
     k: Annotated[int, Ge(1), Le(1024)] = 8
     """How many demonstrations are shown."""
     order: Literal["nearest_last", "nearest_first"] = "nearest_last"
     """Where the nearest one stands."""
     encoder: Annotated[str, MinLen(1)] = "sentence-transformers/all-MiniLM-L6-v2"
-    """A sentence-transformers model: a folder, or a name that is in the local cache."""
+    """A sentence-transformers model: a folder (a relative one starts at the spec's), or a name that
+    is in the local cache."""
 
     def fit(
         self,

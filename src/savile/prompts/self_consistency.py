@@ -31,6 +31,7 @@ class SelfConsistency(Prompt):
     """Draw `n` answers and take the one that most of them give."""
 
     stochastic: ClassVar[bool] = True
+    decides: ClassVar[tuple[str, ...]] = ("temperature", "top_p", "seed")
 
     n: Annotated[int, Ge(1), Le(128)] = 5
     """How many answers are drawn."""

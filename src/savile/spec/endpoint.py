@@ -142,6 +142,23 @@ class EndpointSection(Section):
         return f"{self.model} at {urlsplit(self.endpoint).netloc}"
 
 
+def same_model(one: str | EndpointSection, other: str | EndpointSection) -> bool:
+    """Return whether two bases are one model, however it is asked."""
+    if isinstance(one, EndpointSection) and isinstance(other, EndpointSection):
+        return (one.endpoint, one.model) == (other.endpoint, other.model)
+    return one == other
+
+
+def overruled(base: EndpointSection, decided: Mapping[str, Any]) -> list[str]:
+    """Return the fields that `request` sets otherwise than they are decided.
+
+    Args:
+        base: with its `request`.
+        decided: fields that a technique sets; None where no value of a spec would be the same.
+    """
+    return [name for name, value in decided.items() if base.request.get(name, value) != value]
+
+
 def decisive(base: str | EndpointSection) -> Any:
     """Return what of a base can change an answer or its cost, as plain JSON-able values."""
     if isinstance(base, str):

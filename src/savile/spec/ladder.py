@@ -22,7 +22,7 @@ from savile import registry
 from savile.registry import PartInfo
 from savile.spec.faults import Fault, Loc, clipped, nearest, one_of
 from savile.spec.settings import check
-from savile.spec.sweep import variants
+from savile.spec.sweep import size, too_many, variants
 from savile.spec.together import crowded, no_policy
 
 Part = tuple[str, dict[str, Any]]
@@ -110,10 +110,10 @@ def parse(ladder: Any, loc: Loc = ("ladder",)) -> tuple[list[Candidate], list[Fa
         what = "'ladder' should be 'auto' or a list of techniques"
         return [], [Fault(loc, what, found=clipped(ladder))]
     parts = {name: part for name, (part, _) in ALIASES.items()}
+    sizes = [size(item, parts) for item in ladder]
+    if not 0 < sum(sizes) <= MAX_ITEMS:
+        return [], [too_many(sizes, MAX_ITEMS, loc)]
     items = [(n, one) for n, item in enumerate(ladder) for one in variants(item, parts)]
-    if not 0 < len(items) <= MAX_ITEMS:
-        what = f"'ladder' should have 1 to {MAX_ITEMS} techniques"
-        return [], [Fault(loc, what, found=str(len(items)))]
     candidates: list[Candidate] = []
     faults: list[Fault] = []
     first_at: dict[str, int] = {}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from savile import registry
 from savile.errors import Problem, UsageError
-from savile.spec import constraint, reward
+from savile.spec import constraint, requests, reward
 from savile.spec import document as yaml
 from savile.spec import ladder as grammar
 from savile.spec.document import Document
@@ -70,7 +70,7 @@ def validate(tree: Mapping[str, Any]) -> tuple[Spec | None, list[Fault]]:
         spec = Spec.model_validate(tree)
     except ValidationError as error:
         return None, [*faults, *_section_faults(error)]
-    faults += [*_ceiling(spec), *_twice(spec), *_judge(spec)]
+    faults += [*_ceiling(spec), *_twice(spec), *_judge(spec), *requests.faults(spec)]
     shape = spec.prompt
     faults += constraint.faults(shape.json_schema, shape.regex, bool(shape.labels))
     return (None, faults) if faults else (spec, [])
