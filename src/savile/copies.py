@@ -72,7 +72,7 @@ def _merge(
         alone = len(states) == 1
         attached.load(states[0] if alone else job.objective.merged(states, start, job.seed))
         dev = Dev(job)
-        score, loss = dev.look()
+        score, loss, answers = dev.look()
     finite = math.isfinite(loss)
     said = {"dev_score": score, "dev_loss": loss if finite and dev.items else None}
     event: dict[str, Any] = {
@@ -95,6 +95,7 @@ def _merge(
         peak_bytes=meter.peak_bytes,
         history=[event | said],
         heads={},
+        answers=answers,
     )
 
 

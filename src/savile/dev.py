@@ -6,13 +6,15 @@ Cost: a look is one forward pass over the dev rows for the loss, and their answe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from savile.errors import DataError, Problem
 from savile.job import Job, training_data
 from savile.lm.local import Local
 from savile.predict import predict
+from savile.types import Prediction
 
 
 class Look(NamedTuple):
@@ -22,6 +24,8 @@ class Look(NamedTuple):
     """By the objective where it has a score of its own, else by the task's metric."""
     loss: float
     """0 where no dev row shows its whole target."""
+    answers: Sequence[Prediction] = ()
+    """Scored by the metric; empty where the objective has a score of its own."""
 
 
 class Dev:
@@ -52,4 +56,33 @@ class Dev:
         found = predict(Local(lm), job.frame, job.dev, max_new_tokens=job.max_new_tokens)
         references = [example.accepted for example in job.dev]
         answers = [prediction.answer for prediction in found]
-        return Look(job.metric.score(answers, references, job.frame.labels), loss)
+        return Look(job.metric.score(answers, references, job.frame.labels), loss, found)
+
+
+def enough(job: Job, items: Sequence[Any], dev: Dev) -> None:
+    """Refuse to train on nothing, or without a dev row; dev rows without steps have a score."""
+    if not items:
+        raise DataError(
+            Problem(
+                what="no training row is left beside the demonstrations",
+                found=f"{len(job.train)} rows, {len(job.frame.demonstrations)} shown",
+                fix="Show fewer demonstrations or label more rows.",
+            )
+        )
+    judged = {"preferences", "feedback"} & set(job.objective.needs)
+    if job.dev and judged and not dev.items:
+        raise DataError(
+            Problem(
+                what="there is no dev preference to choose the best state by",
+                found=f"{len(job.preferences)} train, {len(job.dev_preferences)} dev preferences",
+                expected="judged answers of the kind that is trained on among the dev rows",
+                fix="Give more preferences, or judged answers in data.dev.",
+            )
+        )
+    if not job.dev or (not dev.items and all(row.completion for row in dev.data.rows)):
+        raise DataError(
+            Problem(
+                what="there is no dev row to choose the best state by",
+                fix="Give data.dev, or a share of the rows (data.shares.dev).",
+            )
+        )

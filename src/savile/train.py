@@ -25,12 +25,12 @@ import torch
 from torch import nn
 
 from savile.deltas.base import Attached
-from savile.dev import Dev
-from savile.errors import DataError, Problem
+from savile.dev import Dev, enough
 from savile.job import Job, training_data
 from savile.lm.model import LM, Work
 from savile.masters import Masters
 from savile.meter import Meter, backward_flops, forward_flops, work_since
+from savile.types import Prediction
 
 MAX_ROLLBACKS: Final = 3
 NOT_FINITE: Final = "not finite"
@@ -67,6 +67,8 @@ class Trained(NamedTuple):
     history: list[dict[str, Any]]
     heads: dict[str, nn.Module]
     """What the objective trained beside the delta, at the best state."""
+    answers: Sequence[Prediction] = ()
+    """To the dev rows, of the best state; empty where the objective has a score of its own."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -91,6 +93,7 @@ def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None
         peak_bytes=meter.peak_bytes,
         history=loop.history,
         heads=loop.heads,
+        answers=loop.best_answers,
     )
 
 
@@ -117,7 +120,7 @@ class _Loop:
         with job.lm.mixed_precision():
             self.items = job.objective.items(job.lm, self.data)
         self.dev = Dev(job, self._reference)
-        _enough(job, self.items, self.dev)
+        enough(job, self.items, self.dev)
         named = attached.parameters()
         owned = [p for head in self.heads.values() for p in head.parameters()]
         self.masters = Masters([*named.values(), *owned])
@@ -132,6 +135,7 @@ class _Loop:
         self.slowdown, self.rollbacks = 1.0, Counter[str]()
         self.first_loss: float | None = None
         self.best: tuple[float, float] = (float("-inf"), float("-inf"))
+        self.best_answers: Sequence[Prediction] = ()
         self.reached = math.inf if job.plan.reached is None else job.plan.reached
         """The lowest dev loss so far."""
         self.best_heads = {k: copy.deepcopy(v.state_dict()) for k, v in self.heads.items()}
@@ -251,7 +255,7 @@ class _Loop:
         return all(bool(torch.isfinite(p).all()) for p in self.masters.parameters)
 
     def _evaluate(self, loss: float) -> None:
-        score, dev_loss = self.dev.look()
+        score, dev_loss, answers = self.dev.look()
         finite = math.isfinite(dev_loss) and self._finite()
         known = dev_loss if finite and self.dev.items else None
         means = {name: value / max(self.told_steps, 1) for name, value in self.told.items()}
@@ -261,7 +265,7 @@ class _Loop:
         if self._collapsed(score, dev_loss):
             self._slow_down(4, HAS_COLLAPSED)
         elif finite and (score, -dev_loss) > self.best:
-            self.best = (score, -dev_loss)
+            self.best, self.best_answers = (score, -dev_loss), answers
             self.best_state = self.attached.state()
             self.best_heads = {k: copy.deepcopy(v.state_dict()) for k, v in self.heads.items()}
         if finite:
@@ -289,32 +293,3 @@ def _heads(job: Job) -> dict[str, nn.Module]:
         torch.manual_seed(job.seed)
         heads = job.objective.modules(job.lm)
     return {name: head.to(job.lm.device).requires_grad_() for name, head in heads.items()}
-
-
-def _enough(job: Job, items: Sequence[Any], dev: Dev) -> None:
-    """Refuse to train on nothing, or without a dev row; dev rows without steps have a score."""
-    if not items:
-        raise DataError(
-            Problem(
-                what="no training row is left beside the demonstrations",
-                found=f"{len(job.train)} rows, {len(job.frame.demonstrations)} shown",
-                fix="Show fewer demonstrations or label more rows.",
-            )
-        )
-    judged = {"preferences", "feedback"} & set(job.objective.needs)
-    if job.dev and judged and not dev.items:
-        raise DataError(
-            Problem(
-                what="there is no dev preference to choose the best state by",
-                found=f"{len(job.preferences)} train, {len(job.dev_preferences)} dev preferences",
-                expected="judged answers of the kind that is trained on among the dev rows",
-                fix="Give more preferences, or judged answers in data.dev.",
-            )
-        )
-    if not job.dev or (not dev.items and all(row.completion for row in dev.data.rows)):
-        raise DataError(
-            Problem(
-                what="there is no dev row to choose the best state by",
-                fix="Give data.dev, or a share of the rows (data.shares.dev).",
-            )
-        )

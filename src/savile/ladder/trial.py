@@ -23,12 +23,12 @@ from savile.ladder import searched
 from savile.ladder.bench import Bench
 from savile.ladder.comparison import on_dev
 from savile.ladder.fits import does_not_fit
-from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS
+from savile.ladder.folder import FRAME, JUDGE, START, WEIGHTS, Unit
 from savile.ladder.learning import started
 from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIONS
 from savile.ladder.progress import PASSES_TRAINED_ROW
 from savile.ladder.shown import check_shown, shown_record
-from savile.ladder.written import candidate_json, finite, frame_json
+from savile.ladder.written import candidate_json, finite, frame_from_json, frame_json
 from savile.lm.base import Base
 from savile.lm.fitting import Fitting
 from savile.meter import Meter
@@ -66,6 +66,10 @@ class Attempt:
     """Presentations; 0 for a prompt."""
     search: bool = False
     """A search piece: judged on dev once, nothing of it is kept but its scores."""
+    raced: bool = False
+    """Whether a search piece leaves its answers on dev, for the race to compare."""
+    begun: Unit | None = None
+    """A prompt's answers to the first dev rows, to go on from."""
     on_passes: Callable[[float], None] = lambda passes: None
     """Told how many row passes are done; may raise InterruptedRun."""
 
@@ -110,6 +114,8 @@ def guarded(work: Callable[[], Outcome]) -> Outcome:
 
 
 def _run(bench: Bench, attempt: Attempt) -> Outcome:
+    if attempt.begun is not None:
+        return _continued(bench, attempt, attempt.begun)
     technique = build(attempt.candidate, bench.frame)
     seed = bench.seed_of(attempt.seed_index, "prompt")
     fitting = Fitting(bench.base, lambda: attempt.on_passes(0.0))
@@ -140,6 +146,20 @@ def _prompted(bench: Bench, attempt: Attempt, frame: Frame, tried: int) -> Outco
         **searched.record(frame),
     }
     return Outcome(result=result, predictions=predictions, files={FRAME: shown})
+
+
+def _continued(bench: Bench, attempt: Attempt, begun: Unit) -> Outcome:
+    """Judge a prompt on the dev rows that its short run left out."""
+    made = begun.files()[FRAME]
+    frame = bench.located(frame_from_json(made), bench.dev)
+    if (reason := does_not_fit(bench.base, frame, bench.dev)) is not None:
+        return _failed("not_run", reason)
+    check_shown(frame, bench.train, bench.dev)
+    rest, limit = bench.dev[len(begun.predictions) :], begun.result["max_new_tokens"]
+    rest_answers = answers_of(bench.base, frame, rest, limit, attempt.on_passes)
+    predictions = [*begun.predictions, *rest_answers]
+    result = {**begun.result, "dev_score": _score(bench, frame, predictions)}
+    return Outcome(result=result, predictions=predictions, files={FRAME: made})
 
 
 def _tuned(
@@ -175,8 +195,13 @@ def _tuned(
         "history": trained.history,
     }
     result = finite(result)
-    if attempt.search or trained.status != "ok":
+    if trained.status != "ok" or (attempt.search and not attempt.raced):
         return Outcome(result=result)
+    predictions = trained.answers or _dev_answers(
+        bench, attempt, frame, job.max_new_tokens, trained.examples * PASSES_TRAINED_ROW
+    )
+    if attempt.search:
+        return Outcome(result=result, predictions=predictions)
     weights = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in attached.state().items()}
     )
@@ -189,9 +214,6 @@ def _tuned(
         "trainable_parameters": sum(p.numel() for p in attached.parameters().values()),
         **searched.record(frame),
     }
-    predictions = _dev_answers(
-        bench, attempt, frame, job.max_new_tokens, trained.examples * PASSES_TRAINED_ROW
-    )
     files = {FRAME: frame_json(frame.portable()), WEIGHTS: weights}
     if chained.start is not None:
         result |= {"moved": on_dev(job, attached, chained), "tuned_start": chained.tuned_start}
