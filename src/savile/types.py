@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
-Status = Literal["ok", "not_run", "failed", "diverged"]
+Status = Literal["ok", "not_run", "failed", "diverged", "stopped"]
 Kind = Literal["baseline", "prompt", "tuned"]
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from savile.ladder.baselines import Baseline
-from savile.ladder.board import Scale, Story, line_of, line_of_baseline, ordered
+from savile.ladder.board import Scale, line_of, line_of_baseline, ordered
 from savile.ladder.costs import Prices, cost_of, costs_of, prices_of
 from savile.ladder.folder import Unit
 from savile.ladder.plan import Cell
+from savile.ladder.story import Story
 from savile.metrics.accuracy import Accuracy
 from savile.metrics.base import Metric
 from savile.metrics.bleu import Bleu

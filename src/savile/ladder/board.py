@@ -18,13 +18,12 @@ from savile.errors import NothingWorkedError, Problem
 from savile.ladder import asking, comparison, costs, merged, searched, slowed
 from savile.ladder.baselines import Baseline
 from savile.ladder.costs import Prices
-from savile.ladder.folder import Unit
 from savile.ladder.improving import still_improving
 from savile.ladder.learning import not_converged, taught
 from savile.ladder.mistakes import mistakes, unread
-from savile.ladder.plan import Cell
+from savile.ladder.story import Story
 from savile.metrics.base import Array, Metric
-from savile.types import BoardRow, Example, Kind, Prediction
+from savile.types import BoardRow, Example, Kind, Prediction, Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,38 +62,6 @@ class Line:
     """Whether it was still getting better when its budget ended."""
     fell: bool | None = None
     """Whether training lowered its dev loss; None where that is not known."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Story:
-    """Everything that was committed about one technique."""
-
-    cell: Cell
-    searched: Sequence[Mapping[str, Any]] = ()
-    """Results of the search pieces."""
-    trials: Sequence[Unit] = ()
-    """One a seed."""
-    measured: Sequence[Unit] = ()
-    """One a seed, only of trials that worked."""
-    settings: Mapping[str, Any]
-
-    @property
-    def results(self) -> list[Mapping[str, Any]]:
-        """What every unit said."""
-        units = [*self.trials, *self.measured]
-        return [*self.searched, *(unit.result for unit in units)]
-
-    @property
-    def trouble(self) -> Mapping[str, Any] | None:
-        """The first result that is not ok, None when everything worked."""
-        results = [*(t.result for t in self.trials), *(m.result for m in self.measured)]
-        pieces = list(self.searched) if not self.trials else []
-        return next((r for r in [*results, *pieces] if r["status"] != "ok"), None)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every seed was trained and measured."""
-        return self.trouble is None and len(self.measured) == self.cell.seeds > 0
 
 
 def line_of(story: Story, scale: Scale) -> Line:
@@ -277,11 +244,16 @@ def _row_without_score(story: Story) -> BoardRow:
     search_seconds = sum(r["unit_seconds"] for r in story.searched)
     units = [[unit.result["unit_seconds"] for unit in of] for of in (story.trials, story.measured)]
     planned = story.cell.reason is not None
+    status: Status = "not_run" if planned else trouble.get("status", "failed")
+    reason = story.cell.reason if planned else trouble.get("reason", "not finished")
+    if story.stopped is not None:
+        status, reason = "stopped", story.stopped.reason
     return BoardRow(
         technique=story.cell.technique,
         kind=story.cell.kind,
-        status="not_run" if planned else trouble.get("status", "failed"),
-        reason=story.cell.reason if planned else trouble.get("reason", "not finished"),
+        status=status,
+        reason=reason,
+        dev_score=None if story.stopped is None else story.stopped.dev_score,
         search_seconds=search_seconds,
         seconds=search_seconds + sum(fmean(seconds) for seconds in units if seconds),
         train_examples=spent_examples(story),

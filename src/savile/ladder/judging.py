@@ -19,11 +19,12 @@ from savile.judge import asking, bias, obedience, words
 from savile.judge.asking import Judged
 from savile.judge.question import VERSION, Pair
 from savile.ladder.bench import Bench
-from savile.ladder.board import Line, Story
+from savile.ladder.board import Line
 from savile.ladder.folder import Unit, unit_id
 from savile.ladder.plan import Cell
 from savile.ladder.prepare import Prepared
 from savile.ladder.progress import Phase
+from savile.ladder.story import Story
 from savile.ladder.trial import Outcome, guarded
 from savile.lm.base import Base
 from savile.meter import Meter

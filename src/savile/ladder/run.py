@@ -7,7 +7,7 @@ sealed test is opened when every technique is trained, and answers the same rows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ from savile.ladder.learning import ranking_of, starts_of
 from savile.ladder.measure import measure
 from savile.ladder.plan import Cell, from_json, to_json
 from savile.ladder.prepare import Choice, Prepared, prepare
-from savile.ladder.progress import PASSES_TRAINED_ROW, Phase
-from savile.ladder.search import Found, search
+from savile.ladder.progress import Phase
+from savile.ladder.stopping import field_of, told
+from savile.ladder.story import Story
 from savile.ladder.sweeps import sweeps_of
 from savile.ladder.teacher import against_teacher, teaching_of
-from savile.ladder.trial import Attempt, Outcome, run_trial
+from savile.ladder.training import Training
+from savile.ladder.trial import Outcome
 from savile.ladder.verdict import verdict
-from savile.spec import Candidate, Spec
+from savile.spec import Spec
 from savile.types import Example
 
 SCHEMA_VERSION = 1
@@ -94,18 +96,29 @@ class _Run:
         self.cells = self._plan()
         space.check(self.folder, self.cells, prepared.candidates, self.bench, self._n_test)
         self.panel = panel_of(prepared, self.bench)
-        self.ranking = ranking_of(self.bench)
-        self.work.total = sum(self._passes(cell, cell.tries) for cell in self.cells) or 1.0
+        margin = self.spec.budget.race
+        self.field = None if margin is None else field_of(margin, self.bench, self.candidates)
+        self.training = Training(
+            bench=self.bench,
+            ranking=ranking_of(self.bench),
+            work=self.work,
+            commit=self._unit,
+            candidates=self.candidates,
+            n_test=self._n_test,
+            raced=self.field is not None,
+        )
+        passes = self.training.passes
+        self.work.total = sum(passes(cell, cell.tries) for cell in self.cells) or 1.0
         self.work.total += (
             0.0 if self.panel is None else self.panel.passes(self._n_test, self.cells)
         )
 
     def result(self) -> Board:
         """Do everything that is still to do; return the board document."""
-        stories = [self._trained(cell, self.candidates[cell.technique]) for cell in self.cells]
+        stories = self._trained()
         if (teacher := self.spec.teaching_candidate) is not None:
             cell = Cell(technique=teacher.name, kind="prompt", seeds=1)
-            stories.append(self._trained(cell, teacher))
+            stories.append(replace(self.training, raced=False).whole(cell))
         test = self._open_test()
         stories = [self._measured(story, test) for story in stories]
         said = judge(self.panel, stories, test, self._unit, self.work.at)
@@ -126,64 +139,14 @@ class _Run:
     def _n_test(self) -> int:
         return len(self.prepared.dataset.test)
 
-    def _passes(self, cell: Cell, n_tried: int) -> float:
-        predicted = cell.seeds * (len(self.bench.dev) + self._n_test)
-        searched = n_tried * cell.piece if cell.seeds else 0
-        trained = searched + cell.seeds * cell.final_examples(n_tried)
-        return predicted + trained * PASSES_TRAINED_ROW
-
     # ── training ─────────────────────────────────────────────────────────────────────────────
 
-    def _trained(self, cell: Cell, candidate: Candidate) -> board.Story:
-        story = board.Story(cell=cell, settings=candidate.settings)
-        if cell.reason is not None:
-            return story
-        found = Found(learning_rate=None)
-        if cell.kind == "tuned":
-            found = search(
-                cell, lambda n, rate: self._piece(candidate, cell, n, rate), self.ranking
-            )
-            n_tried = len(found.results)
-            self.work.total += self._passes(cell, n_tried) - self._passes(cell, cell.tries)
-            story = replace(story, searched=found.results)
-            if found.learning_rate is None:
-                return story
-            story = replace(story, settings={**story.settings, **found.settings})
-        examples = cell.final_examples(len(found.results))
-        trials = [self._final(candidate, index, examples, found) for index in range(cell.seeds)]
-        return replace(story, trials=trials)
-
-    def _piece(
-        self, candidate: Candidate, cell: Cell, piece: int, rate: float
-    ) -> Mapping[str, Any]:
-        attempt = Attempt(
-            candidate=candidate,
-            seed_index=0,
-            learning_rate=rate,
-            examples=cell.piece,
-            search=True,
-            on_passes=self.work.at,
-        )
-        unit = f"trials/{unit_id(candidate.name, 0, piece)}"
-        label = f"{candidate.name}, learning rate {rate:g}"
-        passes = cell.piece * PASSES_TRAINED_ROW
-        done = self._unit("search", unit, label, passes, lambda: run_trial(self.bench, attempt))
-        return done.result
-
-    def _final(self, candidate: Candidate, index: int, examples: int, found: Found) -> Unit:
-        attempt = Attempt(
-            candidate=candidate,
-            seed_index=index,
-            learning_rate=found.learning_rate or 0.0,
-            reached=found.reached,
-            examples=examples,
-            on_passes=self.work.at,
-        )
-        unit = f"trials/{unit_id(candidate.name, index)}"
-        passes = examples * PASSES_TRAINED_ROW + len(self.bench.dev)
-        label = self._label(candidate.name, index)
-        phase: Phase = "train" if examples else "predict"
-        return self._unit(phase, unit, label, passes, lambda: run_trial(self.bench, attempt))
+    def _trained(self) -> list[Story]:
+        """Train every technique, or let them race."""
+        if self.field is None:
+            return [self.training.whole(cell) for cell in self.cells]
+        begun = [self.training.begun(cell) for cell in self.cells]
+        return self.field.finish(begun, self.training.further)
 
     # ── the sealed test ──────────────────────────────────────────────────────────────────────
 
@@ -200,8 +163,8 @@ class _Run:
         sealed, identity = self.prepared.dataset.test, self.prepared.identity
         return self.folder.count_opening(sealed.ids_hash, identity)
 
-    def _measured(self, story: board.Story, test: Sequence[Example]) -> board.Story:
-        if story.trouble is not None or not story.trials:
+    def _measured(self, story: Story, test: Sequence[Example]) -> Story:
+        if story.trouble is not None or story.stopped is not None or not story.trials:
             return story
         name = story.cell.technique
         units = []
@@ -216,9 +179,7 @@ class _Run:
 
     # ── board ────────────────────────────────────────────────────────────────────────────────
 
-    def _document(
-        self, stories: Sequence[board.Story], test: Sequence[Example], said: Verdicts
-    ) -> Board:
+    def _document(self, stories: Sequence[Story], test: Sequence[Example], said: Verdicts) -> Board:
         self.work.say("done", "the board")
         dataset, spec, scale = self.prepared.dataset, self.spec, self._scale(test)
         lines = [
@@ -269,7 +230,7 @@ class _Run:
                 "notes": self.prepared.notes,
             },
             "board": [asdict(row) for row in board.ordered([line.row for line in lines])],
-            "verdict": asdict(concluded),
+            "verdict": asdict(told(concluded, stories, spec.budget.race)),
             "judge": said.document(),
             "endpoint": asking.summary(asked, paid_by(self.folder)),
             "seconds": self.clock.seconds(),

@@ -67,6 +67,10 @@ class BudgetSection(Section):
     search_from: Annotated[float, Field(gt=0.0, le=1e6), REAL] = 1.0
     """Where the search starts, as a multiple of each technique's own learning rate; what a spec
     sets as `learning_rate` is not searched."""
+    race: Annotated[float, Field(gt=0.0, le=100.0), REAL] | None = None
+    """Stop techniques early that cannot beat the best one by more than this, in the metric's unit
+    (0.05 for accuracy); each family keeps one whole technique, and what is stopped has no test
+    score. Absent: every technique gets its whole budget."""
     test_rows: Count | None = None
     """At most this many test rows, chosen by their hash."""
     usd: Usd | None = None

@@ -12,6 +12,7 @@ from savile.stats.comparison import (
 from savile.stats.limits import Interval, interval, limits, limits_of_picked, limits_of_picked_gain
 from savile.stats.noise import ALPHA, noise_of_difference
 from savile.stats.resample import REPLICATES, Measured, Resampled, resample
+from savile.stats.sequence import lower_limit
 
 __all__ = [
     "ALPHA",
@@ -29,6 +30,7 @@ __all__ = [
     "limits",
     "limits_of_picked",
     "limits_of_picked_gain",
+    "lower_limit",
     "mcnemar",
     "mean_of_seeds",
     "noise_of_difference",
