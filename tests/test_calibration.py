@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from savile.ladder.fits import does_not_fit
 from savile.lm.choose import Chooser
 from savile.lm.local import Local
 from savile.lm.model import LM
-from savile.lm.trie import Rule, Segment, segments_of
+from savile.lm.trie import Rule, Trie
 from savile.predict import asked_of, predict
 from savile.prompts.base import Frame
 from savile.prompts.base_calibration import Calibration
@@ -128,32 +129,31 @@ def test_the_tuned_model_is_calibrated_by_itself(delta: Delta) -> None:
 def test_the_search_finds_what_scoring_all_finds(per_token: bool, spread: float) -> None:
     lm = tiny.lm("qwen3")
     chooser = Chooser(lm, [lm.encode_completion(one) for one in LONG], per_token=per_token)
-    chooser.limit = 10**6  # never given up
     draw = torch.Generator().manual_seed(1)
     biases = [(spread * torch.randn(len(LONG), generator=draw)).tolist() for _ in ROWS]
     prompts = [lm.encode_prompt(FRAME.messages(row)) for row in ROWS]
-    assert not chooser.small
-    assert chooser.best(prompts, biases) == chooser.scores(prompts, biases).argmax(-1).tolist()
     assert chooser.searches
+    assert chooser.best(prompts, biases) == chooser.scores(prompts, biases).argmax(-1).tolist()
 
 
 def test_no_score_is_above_its_bound() -> None:
-    choices = [[1, 2, 9], [1, 2, 3, 9], [1, 4, 9], [5, 6, 7, 8, 9], [5, 9]]
-    segments = segments_of(choices)
-    for bias in ([0.0] * 5, [4.0, -3.0, 2.0, 20.0, -20.0]):
-        rule = Rule(segments, bias, [1 / len(choice) for choice in choices])
-        for number, segment in enumerate(segments):
-            under = below(segments, number)
+    choices = [[5, 9], [1, 2, 9], [5, 6, 7, 8, 9], [1, 2, 3, 9], [1, 4, 9]]
+    trie = Trie(choices)
+    biases = [[0.0] * 5, [4.0, -3.0, 2.0, 20.0, -20.0]]
+    rule = Rule(trie, biases, [1 / len(choice) for choice in choices])
+    for row in range(2):
+        for node in range(len(trie)):
+            under = np.arange(trie.low[node], trie.high[node])
+            path = trie.tokens[trie.ancestors[node][: trie.depth[node] + 1]].tolist()
+            assert [choices[n] for n in trie.order[under]] == sorted(
+                choice for choice in choices if choice[: len(path)] == path
+            )
+            rows, nodes = np.full(len(under), row), np.full(len(under), node)
             for logprob in (0.0, -2.5, -30.0):
-                scores = [rule.score(n, logprob - more) for n in under for more in (0.0, 1.0)]
-                assert set(segment.whole.values()) <= under
-                assert max(scores) <= rule.bound(number, logprob) + 1e-12
-
-
-def below(segments: Sequence[Segment], number: int) -> set[int]:
-    """Return the choices below a segment of the trie."""
-    own = segments[number]
-    return set(own.whole.values()).union(*(below(segments, n) for n in own.partial.values()))
+                bounds = rule.bounds(rows, nodes, np.full(len(under), logprob))
+                for more in (0.0, 1.0):
+                    scores = rule.scores(rows, under, np.full(len(under), logprob - more))
+                    assert (scores <= bounds + 1e-12).all()
 
 
 def test_a_planted_preference_for_one_label_is_undone() -> None:

@@ -121,8 +121,8 @@ def test_a_long_answer_of_a_ragged_batch_is_that_of_its_row_alone(
     step = lm.step
 
     def watched(tokens: Tensor, store: Store) -> Tensor:
-        logits.append(step(tokens, store)[:, 0])
-        return logits[-1][:, None]
+        logits.append(step(tokens, store))
+        return logits[-1]
 
     monkeypatch.setattr(lm, "step", watched)
     with behind(lm, noise(lm)):
@@ -142,8 +142,7 @@ def test_the_likeliest_choice_is_found_behind_a_prefix(family: str) -> None:
     prompts = [[1, 60], [1, 60, 61, 62], [1, 63], [1, *range(70, 85)]]
     with behind(lm, noise(lm)):
         chooser = Chooser(lm, choices)
-        assert sum(len(s.tokens) for s in chooser.segments) > SMALL_TRIE
-        chooser.limit = 10**6  # the search is never given up
+        assert len(chooser.trie) > SMALL_TRIE
         with torch.no_grad():
             scores = lm.sequence_logprobs(build([Paths(p, choices) for p in prompts]))
         wanted = scores.view(len(prompts), -1).argmax(-1).tolist()

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from savile.lm.running import attend_step
 from savile.lm.store import Store
 from savile.lm.tree import KeysValues, Layout
 
@@ -72,7 +73,7 @@ def tree_attention(
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     q, k, v = query[0], key[0], value[0]
     if isinstance(tree, Store):
-        out = _step(q * scale, k, v, tree, layer, sliding_window, softcap)
+        out = attend_step((q * scale, k, v), tree, layer, sliding_window, softcap)
     else:
         tree.calls += 1
         if tree.keep is not None:
@@ -174,37 +175,6 @@ def _attend(
     weights = torch.cat([far, scores], -1).softmax(-1, dtype=torch.float32).to(q.dtype)
     out = (weights[..., :p].reshape(heads, g * t, p) @ stem[1]).view(heads, g, t, width)
     return out + weights[..., p:] @ own[1]
-
-
-def _step(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    store: Store,
-    layer: int,
-    window: int | None,
-    softcap: float | None,
-) -> Tensor:
-    """Attend the E new tokens of every running sequence: [H, A * E, D] -> [H, A * E, D]."""
-    keys, values = store.keys[layer], store.values[layer]
-    rows = torch.arange(len(store.slots), device=q.device)[:, None]
-    shape = (len(q), *store.slots.shape, -1)
-    keys[:, rows, store.slots] = k.view(shape)
-    values[:, rows, store.slots] = v.view(shape)
-    used = store.allowed.shape[-1]
-    allowed, seen_stem = store.allowed, None
-    if window is not None:
-        here = store.step_depth[:, :, None]
-        allowed = allowed & (here - store.slot_depth[:, None, :used] < window)
-        seen_stem = here - torch.arange(store.stem_depth, device=q.device) < window
-    out = _attend(
-        q.view(shape),
-        (store.stem_keys[layer], store.stem_values[layer]),
-        (keys[:, :, :used], values[:, :, :used]),
-        (seen_stem, allowed),
-        softcap,
-    )
-    return out.flatten(1, 2)
 
 
 AttentionInterface.register(NAME, tree_attention)

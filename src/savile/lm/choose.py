@@ -3,41 +3,45 @@
     score(y) = scale(y) (log p(y | x) + bias(y))       scale 1, bias 0: the likeliest choice
 
 The choices form a trie. A partial choice's log-probability bounds those of all its completions from
-above, and with their highest bias and scale their scores (`Rule.bound`), so the best partial is
-extended first and the search ends when no partial beats the best whole choice: the argmax is
-exactly that of scoring everything (A* with an admissible bound). Runs of forced tokens are one
-segment, evaluated at once; prompts search side by side over a shared stem.
+above, and with their highest bias and scale their scores (`Rule.bounds`), so the best partials are
+extended first and the search ends when no partial reaches the best whole choice: the argmax is
+exactly that of scoring everything (A* with an admissible bound). Prompts search side by side over a
+shared stem; each step extends twice as many partials as the one before, so that a model that knows
+the answer computes a few tokens, one that does not no more than about twice what it must, and
+neither takes more than a few steps.
 
 Source: Hart, Nilsson, Raphael 1968 (A*); for label tries the idea is common in constrained decoding
 (De Cao et al. 2021, arXiv 2010.00904).
 
-Cost: a few segments for a model that knows, up to the whole trie for one that does not, or where
-biases differ by more than what the prompt says.
+Cost: the prompt, and a few tokens for a model that knows, at most the trie's for one that does not.
+
+Shape legend: A prompts, C choices, M nodes of the trie, N tokens of a step, U tokens that occur in
+choices, V vocabulary.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from savile.lm.model import LM
-from savile.lm.store import Store, after_prompts
+from savile.lm.store import Step, Store, after_prompts
 from savile.lm.tree import Paths, build
-from savile.lm.trie import Bias, Rule, Segment, segments_of
+from savile.lm.trie import Bias, Floats, Ints, Rule, Trie
 
-Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 SMALL_TRIE: Final = 24
-"""Below this many inner tokens one tree with all choices is cheaper than searching."""
-WORTH_SEARCHING: Final = 0.25
-"""Share of the trie's tokens after which a search is given up (a step of it costs about twice)."""
-STEP_LOGITS: Final = 1 << 21
-"""Most logits of one prompt and step; bounds the tokens of a step for wide vocabularies."""
+"""Below this many nodes one tree with all choices is cheaper than searching."""
+FIRST_STEP: Final = 4
+"""Most partials of a prompt that the first step extends."""
+FULL_PASS: Final = 32
+"""Tokens below which a forward pass costs about the same: few prompts start with wider steps."""
+STEP_LOGITS: Final = 1 << 23
+"""Most logits of one forward pass: 32 MB, memory that the allocator gives out again and again."""
 
 
 class Chooser:
@@ -55,12 +59,9 @@ class Chooser:
         """
         self.lm, self.choices = lm, choices
         self.scale = [1.0 / len(choice) if per_token else 1.0 for choice in choices]
-        self.segments = segments_of(choices)
-        inner = sum(len(segment.tokens) for segment in self.segments)
-        self.limit = int(WORTH_SEARCHING * inner)
-        self.small = inner <= SMALL_TRIE
-        self.searches = lm.uses_tree
-        """Whether searching has paid so far."""
+        self.trie = Trie(choices)
+        self.searches = lm.uses_tree and len(self.trie) > SMALL_TRIE
+        """Whether nodes are computed after the prompts and not in one tree with them."""
 
     @torch.no_grad()
     def best(
@@ -68,187 +69,167 @@ class Chooser:
     ) -> list[int]:
         """Return for each prompt the number of the choice with the highest score.
 
-        A search that has opened a good part of the trie is given up for scoring all of it, and a
-        model that makes most searches end so is not searched again.
-
         Args:
             prompts: token ids.
             biases: for each prompt the bias of each choice; none without it.
         """
-        biases = biases or [[0.0] * len(self.choices)] * len(prompts)
-        found: list[int | None] = [None] * len(prompts)
-        if self.small:
-            return self._together(prompts, biases)
-        if self.searches:
-            found = _Search(self.lm, self.segments, self.limit).run(prompts, self._rules(biases))
-            self.searches = found.count(None) <= len(found) / 2
-        return [  # one prompt a tree: a stem with short branches
-            self._together([prompt], [bias])[0] if number is None else number
-            for prompt, bias, number in zip(prompts, biases, found, strict=True)
-        ]
+        if biases is None:
+            biases = [[0.0] * len(self.choices)] * len(prompts)
+        if not self.searches:
+            return [int(number) for number in self.scores(prompts, biases).argmax(-1).tolist()]
+        search = self._search(prompts, biases)
+        search.best_first()
+        return [int(number) for number in search.scores().argmax(-1)]
 
     @torch.no_grad()
     def scores(self, prompts: Sequence[Sequence[int]], biases: Sequence[Bias]) -> torch.Tensor:
-        """Return the score of every choice after every prompt [P, C], float32, from one tree."""
+        """Return the score of every choice after every prompt [A, C], float32."""
+        if self.searches:
+            search = self._search(prompts, biases)
+            search.everything()
+            return torch.from_numpy(search.scores()).float().to(self.lm.device)
         tree = build([Paths(prompt, self.choices) for prompt in prompts])
-        logprobs_PC = self.lm.sequence_logprobs(tree).view(len(prompts), len(self.choices))
-        bias_PC, scale_C = logprobs_PC.new_tensor(biases), logprobs_PC.new_tensor(self.scale)
-        return (logprobs_PC + bias_PC) * scale_C
+        logprobs_AC = self.lm.sequence_logprobs(tree).view(len(prompts), len(self.choices))
+        bias_AC, scale_C = logprobs_AC.new_tensor(biases), logprobs_AC.new_tensor(self.scale)
+        return (logprobs_AC + bias_AC) * scale_C
 
-    def _rules(self, biases: Sequence[Bias]) -> list[Rule]:
-        """Return the rule of each prompt; most have the same list of biases."""
-        known = {id(bias): bias for bias in biases}
-        rules = {key: Rule(self.segments, bias, self.scale) for key, bias in known.items()}
-        return [rules[id(bias)] for bias in biases]
-
-    def _together(self, prompts: Sequence[Sequence[int]], biases: Sequence[Bias]) -> list[int]:
-        return [int(number) for number in self.scores(prompts, biases).argmax(-1).tolist()]
-
-
-@dataclass(order=True)
-class _Job:
-    """A partial choice to extend; the heap gives the highest bound first."""
-
-    bound: float
-    """The bound of its scores, negated."""
-    segment: int
-    logprob: float = field(compare=False)
-    """Of the tokens so far."""
-    path: list[int] = field(compare=False)
-    """Slots of the segments before it."""
-
-
-@dataclass
-class _Question:
-    """Where the search of one prompt stands."""
-
-    rule: Rule
-    heap: list[_Job] = field(default_factory=list)
-    best: tuple[float, int] = (float("-inf"), 0)
-    """Score of the best whole choice and its number, negated so that the first of equals wins."""
-    used: int = 0
-    """Slots taken beyond the prompt."""
-
-    def open(self) -> bool:
-        """Return whether a partial choice may still win."""
-        return bool(self.heap) and -self.heap[0].bound > self.best[0]
-
-    def read(self, segment: Segment, logprob: float, path: list[int], lp: dict[int, float]) -> None:
-        """Take in what follows an evaluated segment."""
-        for token, choice in segment.whole.items():
-            self.best = max(self.best, (self.rule.score(choice, logprob + lp[token]), -choice))
-        for token, number in segment.partial.items():
-            so_far = logprob + lp[token]
-            bound = self.rule.bound(number, so_far)
-            heapq.heappush(self.heap, _Job(-bound, number, so_far, list(path)))
-
-
-class _Tokens:
-    """One step of a search: tokens of all running prompts, padded to the same number."""
-
-    def __init__(self, rows: int, width: int, used: int, store: Store) -> None:
-        shape = (rows, width)
-        self.prompt_slots, self.stem = store.prompt_slots, store.stem_depth
-        self.tokens = np.zeros(shape, np.int64)
-        self.slots = np.full(shape, store.capacity - 1)  # padding writes where nobody looks
-        self.depth = np.full(shape, self.stem)
-        self.allowed = np.zeros((*shape, used), bool)
-        self.allowed[:, :, 0] = True  # padding sees something, so that no softmax is empty
-        self.at = [0] * rows
-
-    def add(self, row: int, token: int, slot: int, path: Sequence[int]) -> None:
-        """Put one token behind the slots of its path."""
-        at, own = self.at[row], self.prompt_slots[row]
-        self.tokens[row, at], self.slots[row, at] = token, slot
-        self.depth[row, at] = self.stem + own + len(path)
-        self.allowed[row, at, 0] = own > 0
-        self.allowed[row, at, :own] = True
-        self.allowed[row, at, [*path, slot]] = True
-        self.at[row] += 1
-
-    def announce(self, store: Store) -> torch.Tensor:
-        """Tell the store and return the tokens."""
-        device = store.slot_depth.device
-        store.append(
-            *(torch.from_numpy(x).to(device) for x in (self.slots, self.depth, self.allowed))
-        )
-        return torch.from_numpy(self.tokens).to(device)
+    def _search(self, prompts: Sequence[Sequence[int]], biases: Sequence[Bias]) -> _Search:
+        return _Search(self.lm, self.trie, prompts, Rule(self.trie, biases, self.scale))
 
 
 class _Search:
-    """Best-first search for many prompts at once."""
+    """The tries of many prompts, each computed as far as it is asked for."""
 
-    def __init__(self, lm: LM, segments: list[Segment], limit: int) -> None:
-        self.lm, self.segments, self.limit = lm, segments, limit
-        tokens = {t for s in segments for t in (*s.tokens, *s.whole, *s.partial)}
-        self.vocabulary = sorted(tokens)
-        self.column = {token: i for i, token in enumerate(self.vocabulary)}
-        self.most = max(1, min(16, STEP_LOGITS // (len(lm.sites.embedding_weight) * 4)))
-
-    def run(self, prompts: Sequence[Sequence[int]], rules: Sequence[Rule]) -> list[int | None]:
-        """Return the best choice of each prompt, None where the limit was passed."""
-        lm = self.lm
+    def __init__(self, lm: LM, trie: Trie, prompts: Sequence[Sequence[int]], rule: Rule) -> None:
+        """Compute the prompts, and with them what each choice begins with."""
+        self.lm, self.trie, self.rule = lm, trie, rule
+        self.wanted = torch.from_numpy(trie.vocabulary).to(lm.device)
+        a, m, c = len(prompts), len(trie), len(trie.order)
+        self.logprob_AM = np.full((a, m), -np.inf)
+        self.bound_AM = np.full((a, m), -np.inf)
+        """Of the nodes that may be computed next; minus infinity elsewhere."""
+        self.score_AC = np.full((a, c), -np.inf)
+        """Of the choices that are known, in the trie's order."""
+        self.slot_AM = np.zeros((a, m), np.int64)
+        self.used_A = np.zeros(a, np.int64)
+        """Slots taken beyond the prompt."""
         tree = build([Paths(prompt, []) for prompt in prompts])
         layout = lm.plan(tree)
         layout.keep = {}
-        logits = self._logprobs(lm.logits(tree, tree.ends, layout))
-        store = after_prompts(tree, layout, self.most + 1)
-        questions = [_Question(rule) for rule in rules]
-        for question, row in zip(questions, logits, strict=True):
-            question.read(self.segments[0], 0.0, [], self._named(row))
-        running = list(questions)
+        first = self._logprobs(lm.logits(tree, tree.ends, layout))
+        self.store = after_prompts(tree, layout, FULL_PASS)
+        self.running = np.arange(a)
+        """The prompts whose sequences the store holds."""
+        self._read(self.running, np.full(a, -1), np.zeros(a), first)
+
+    def scores(self) -> Floats:
+        """Return what is known of the scores, in the order of the given list [A, C]."""
+        found = np.empty_like(self.score_AC)
+        found[:, self.trie.order] = self.score_AC
+        return found
+
+    def best_first(self) -> None:
+        """Compute nodes until no score that is unknown can reach the best known one."""
+        width = max(FIRST_STEP, FULL_PASS // len(self.running))
         while True:
-            still = [n for n, q in enumerate(running) if q.open() and q.used <= self.limit]
-            if not still:
-                return [None if q.open() else -q.best[1] for q in questions]
-            if len(still) < len(running):
-                running = [running[number] for number in still]
-                store.retain(torch.tensor(still, device=lm.device))
-            self._step(running, store)
+            best_A1 = self.score_AC.max(1, keepdims=True)
+            open_AM = (self.bound_AM >= best_A1) & (self.bound_AM > -np.inf)
+            if not open_AM.any():
+                return
+            self._drop(open_AM)
+            self._compute(open_AM & self._highest(open_AM, width))
+            width *= 2
 
-    def _step(self, running: Sequence[_Question], store: Store) -> None:
-        """Evaluate the most promising segments of every running question."""
-        work = [self._pop(question) for question in running]
-        width = max(sum(len(self.segments[job.segment].tokens) for job in jobs) for jobs in work)
-        used = width + max(
-            prompt + question.used
-            for prompt, question in zip(store.prompt_slots, running, strict=True)
-        )
-        store.reserve(used + 1)
-        step = _Tokens(len(running), width, used, store)
-        for row, (question, jobs) in enumerate(zip(running, work, strict=True)):
-            for job in jobs:
-                for token in self.segments[job.segment].tokens:
-                    slot = store.prompt_slots[row] + question.used
-                    step.add(row, token, slot, job.path)
-                    job.path.append(slot)
-                    question.used += 1
-        logprobs = self._logprobs(self.lm.step(step.announce(store), store))
-        for question, jobs, rows in zip(running, work, logprobs, strict=True):
-            at = 0
-            for job in jobs:
-                segment, logprob = self.segments[job.segment], job.logprob
-                for following in segment.tokens[1:]:
-                    logprob += float(rows[at][self.column[following]])
-                    at += 1
-                question.read(segment, logprob, job.path, self._named(rows[at]))
-                at += 1
+    def everything(self) -> None:
+        """Compute all nodes."""
+        self._compute(np.ones_like(self.bound_AM, bool))
 
-    def _pop(self, question: _Question) -> list[_Job]:
-        jobs: list[_Job] = []
-        tokens = 0
-        while question.open() and (not jobs or tokens < self.most):
-            job = heapq.heappop(question.heap)
-            tokens += len(self.segments[job.segment].tokens)
-            jobs.append(job)
-        return jobs
+    def _highest(self, open_AM: Bools, width: int) -> Bools:
+        """Return which nodes have the highest bounds of their prompt, `width` each."""
+        first = open_AM.shape[1] - width
+        if first <= 0:
+            return open_AM
+        bounds = np.where(open_AM, self.bound_AM, -np.inf)
+        chosen = np.zeros_like(open_AM)
+        np.put_along_axis(chosen, np.argpartition(bounds, first, 1)[:, first:], True, 1)
+        return chosen
 
-    def _logprobs(self, logits: torch.Tensor) -> Floats:
-        """Return log-probabilities [..., U] of the U tokens that occur in choices."""
-        wanted = torch.tensor(self.vocabulary, device=logits.device)
-        found: Any = logits[..., wanted] - torch.logsumexp(logits, -1, keepdim=True)
-        values: Floats = found.cpu().numpy()
+    def _drop(self, open_AM: Bools) -> None:
+        """Let sequences whose search has ended leave the store when they are half of it."""
+        alive = open_AM[self.running].any(1)
+        if 2 * alive.sum() <= len(self.running):
+            self.running = self.running[alive]
+            self.store.retain(torch.from_numpy(np.flatnonzero(alive)).to(self.lm.device))
+
+    def _compute(self, chosen_AM: Bools) -> None:
+        """Compute nodes whose parents are computed or chosen too."""
+        places, nodes = np.nonzero(chosen_AM[self.running])  # prompt after prompt
+        most = int(np.bincount(self.running[places]).max()) if len(places) else 0
+        self.store.reserve(max(self.store.prompt_slots) + int(self.used_A.max()) + most)
+        for start, end in self._parts(places):
+            some = slice(*np.searchsorted(places, [start, end]).tolist())
+            store = self.store.part(start, end)
+            self._forward(store, self.running[start:end], places[some] - start, nodes[some])
+
+    def _parts(self, places: Ints) -> Iterator[tuple[int, int]]:
+        """Yield runs of sequences whose tokens go through one forward pass."""
+        tokens = np.bincount(places, minlength=len(self.running))
+        most = max(1, STEP_LOGITS // len(self.lm.sites.embedding_weight))
+        start = total = 0
+        for place, own in enumerate(tokens.tolist()):
+            if total and total + own > most:
+                yield start, place
+                start, total = place, 0
+            total += own
+        if total:
+            yield start, len(tokens)
+
+    def _forward(self, store: Store, prompts: Ints, places: Ints, nodes: Ints) -> None:
+        """Compute nodes of some sequences and read what follows them.
+
+        Args:
+            store: the sequences.
+            prompts: the number of the prompt of each sequence.
+            places: the sequence of each node [N], ascending.
+            nodes: their numbers in the trie [N].
+        """
+        rows = prompts[places]
+        counts = np.bincount(places, minlength=len(prompts))
+        column = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        own = np.asarray(store.prompt_slots)[places]
+        self.slot_AM[rows, nodes] = slots = own + self.used_A[rows] + column
+        self.used_A[prompts] += counts
+        allowed = np.arange(slots.max() + 1) < own[:, None]
+        path = self.slot_AM[rows[:, None], self.trie.ancestors[nodes]]
+        np.put_along_axis(allowed, path, True, 1)
+        width = int(counts.max())
+        even = len(places) == width * len(counts)
+        arrays = (places, slots, store.stem_depth + own + self.trie.depth[nodes], allowed)
+        device = store.slot_depth.device
+        tensors = [torch.from_numpy(x).to(device) for x in arrays]
+        grid = None if even else torch.from_numpy(places * width + column).to(device)
+        store.append(Step(tensors[0], tensors[1], tensors[2], tensors[3], grid, width))
+        tokens = torch.from_numpy(self.trie.tokens[nodes]).to(device)
+        logprobs = self._logprobs(self.lm.step(tokens, store))
+        depth = self.trie.depth[nodes]
+        for level in np.unique(depth):  # what follows a node of this very step comes after it
+            at = np.flatnonzero(depth == level)
+            so_far = self.logprob_AM[rows[at], nodes[at]]
+            self._read(rows[at], nodes[at], so_far, logprobs[at])
+        self.bound_AM[rows, nodes] = -np.inf
+
+    def _read(self, rows: Ints, nodes: Ints, so_far: Floats, logprobs_NU: Floats) -> None:
+        """Take in what follows some nodes of some prompts; -1 is the prompt itself."""
+        source, target = self.trie.nodes_after(nodes)
+        value = so_far[source] + logprobs_NU[source, self.trie.column[target]]
+        self.logprob_AM[rows[source], target] = value
+        self.bound_AM[rows[source], target] = self.rule.bounds(rows[source], target, value)
+        source, target = self.trie.choices_after(nodes)
+        value = so_far[source] + logprobs_NU[source, self.trie.last[target]]
+        self.score_AC[rows[source], target] = self.rule.scores(rows[source], target, value)
+
+    def _logprobs(self, logits_NV: torch.Tensor) -> Floats:
+        """Return log-probabilities [N, U] of the tokens that occur in choices."""
+        found = logits_NV[:, self.wanted] - torch.logsumexp(logits_NV, -1, keepdim=True)
+        values: Floats = found.double().cpu().numpy()
         return values
-
-    def _named(self, row: Floats) -> dict[int, float]:
-        return dict(zip(self.vocabulary, row.tolist(), strict=True))

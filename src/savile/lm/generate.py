@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from savile.lm.model import LM
-from savile.lm.store import after_prompts
+from savile.lm.store import Step, after_prompts
 from savile.lm.tree import Paths, build
 
 TOKENS_PER_TREE: Final = 4096
@@ -218,9 +218,10 @@ def generate(
             running, tokens, lengths = running[alive], tokens[kept], lengths[kept]
             store.retain(kept)
         slots = torch.arange(int(lengths.max()) + 1, device=lm.device)
+        rows = torch.arange(len(running), device=lm.device)
         seen = slots <= lengths[:, None]
-        store.append(lengths[:, None], lengths[:, None] + store.stem_depth, seen[:, None])
-        logits = lm.step(tokens[:, None], store)[:, 0]
+        store.append(Step(rows, lengths, lengths + store.stem_depth, seen, None, 1))
+        logits = lm.step(tokens, store)
         lengths = lengths + 1
     return answers
 

@@ -188,17 +188,19 @@ class LM:
         return logits, hidden.float()
 
     def step(self, tokens: Tensor, store: Store) -> Tensor:
-        """Return the next logits, float32 [A, E, V], after E new tokens [A, E] of each sequence."""
-        self.work.tokens += tokens.numel()
-        self.work.predictions += tokens.numel()
+        """Return the next logits, float32 [N, V], after the new tokens [N] that the store's step
+        announces."""
+        assert store.step is not None, "announce the step with `append` before it is computed"
+        self.work.tokens += len(tokens)
+        self.work.predictions += len(tokens)
         out = self.model(
-            inputs_embeds=self.sites.embedding(tokens.flatten()[None]),
-            position_ids=store.step_depth.flatten()[None],
+            inputs_embeds=self.sites.embedding(tokens[None]),
+            position_ids=store.step.depth[None],
             use_cache=False,
             tree=store,
         )
         logits: Tensor = out.logits[0].float()
-        return logits.view(*tokens.shape, -1)
+        return logits
 
     @property
     def root_tokens(self) -> int:

@@ -1,16 +1,17 @@
 """Keys and values of sequences that are still being extended, after the forward pass of their tree.
 
 The stem is held once for all; each sequence has slots of its own for the rest of its prompt and for
-what is appended. A step appends E tokens to every sequence at once; which slots a token may see is
-said by a mask, so the tokens of a step may continue each other or be alternatives.
+what is appended. A step appends tokens to sequences, to each as many as it likes; which slots a
+token may see is said by a mask, so the tokens of a step may continue each other or be alternatives.
 
-Shape legend: H heads, P shared stem, A sequences, C slots, E tokens a step, D head width.
+Shape legend: H heads, P shared stem, A sequences, C slots, N tokens of a step, D head width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,15 +21,33 @@ from torch.nn import functional
 from savile.lm.tree import Layout, Tree
 
 
+class Step(NamedTuple):
+    """The tokens that are appended next, sequence after sequence."""
+
+    rows: Tensor
+    """The sequence of each token, int64 [N], ascending."""
+    slots: Tensor
+    """Where each is written, int64 [N]."""
+    depth: Tensor
+    """Their positions, int64 [N]."""
+    allowed: Tensor
+    """Which slots each sees, its own included, bool [N, C']."""
+    places: Tensor | None
+    """Where each stands in the table [A, E] of tokens by sequence, flat, int64 [N]; None where
+    every sequence has the same number of tokens."""
+    width: int
+    """E: the most tokens of a sequence."""
+
+
 @dataclass(kw_only=True)
 class Store:
-    """What running sequences have computed so far, and where the next step writes."""
+    """What running sequences have computed so far, and what the next step appends."""
 
     stem_keys: dict[int, Tensor]
     """Per layer [H, P, D]."""
     stem_values: dict[int, Tensor]
     keys: dict[int, Tensor]
-    """Per layer [H, A, C, D]."""
+    """Per layer [A, H, C, D]."""
     values: dict[int, Tensor]
     prompt_slots: list[int]
     """How many slots each sequence's own prompt tokens take [A]."""
@@ -36,16 +55,13 @@ class Store:
     """P, the virtual tokens included: the position of slot 0."""
     slot_depth: Tensor
     """Position of the token in each slot, int64 [A, C]."""
-    slots: Tensor
-    """Where this step's tokens are written, int64 [A, E]."""
-    allowed: Tensor
-    """Which slots this step's tokens see, bool [A, E, C']."""
+    step: Step | None = None
+    """What the next forward pass appends."""
 
-    def append(self, slots: Tensor, depth: Tensor, allowed: Tensor) -> None:
-        """Announce the next step: slots and positions [A, E], and the mask [A, E, C']."""
-        self.slots, self.allowed = slots, allowed
-        rows = torch.arange(len(slots), device=slots.device)[:, None]
-        self.slot_depth[rows, slots] = depth
+    def append(self, step: Step) -> None:
+        """Announce the next step."""
+        self.step = step
+        self.slot_depth[step.rows, step.slots] = step.depth
 
     @property
     def capacity(self) -> int:
@@ -62,17 +78,22 @@ class Store:
                 held[layer] = functional.pad(space, (0, 0, 0, more))
         self.slot_depth = functional.pad(self.slot_depth, (0, more))
 
-    @property
-    def step_depth(self) -> Tensor:
-        """Positions of this step's tokens, int64 [A, E]."""
-        rows = torch.arange(len(self.slots), device=self.slots.device)[:, None]
-        return self.slot_depth[rows, self.slots]
+    def part(self, start: int, end: int) -> Store:
+        """Return some sequences on their own; what they write is written here."""
+        some = slice(start, end)
+        return replace(
+            self,
+            keys={layer: held[some] for layer, held in self.keys.items()},
+            values={layer: held[some] for layer, held in self.values.items()},
+            prompt_slots=self.prompt_slots[some],
+            slot_depth=self.slot_depth[some],
+        )
 
     def retain(self, rows: Tensor) -> None:
         """Keep only the sequences `rows` (int64), dropping those that ended."""
         for layer in self.keys:
-            self.keys[layer] = self.keys[layer][:, rows]
-            self.values[layer] = self.values[layer][:, rows]
+            self.keys[layer] = self.keys[layer][rows]
+            self.values[layer] = self.values[layer][rows]
         self.slot_depth = self.slot_depth[rows]
         self.prompt_slots = [self.prompt_slots[row] for row in rows.tolist()]
 
@@ -104,8 +125,6 @@ def after_prompts(tree: Tree, layout: Layout, room: int) -> Store:
         prompt_slots=sizes,
         stem_depth=p,
         slot_depth=p + torch.arange(max(sizes) + room, device=index.device).repeat(len(own), 1),
-        slots=index[:, :0],
-        allowed=index[:, :0, None].bool(),
     )
     for layer, (k, v) in layout.keep.items():
         store.stem_keys[layer], store.stem_values[layer] = k[:, :p], v[:, :p]
@@ -122,9 +141,10 @@ def _padded(rows: Sequence[Sequence[int]], width: int, device: torch.device) -> 
 
 
 def _slots(packed: Tensor, index: Tensor, room: int) -> Tensor:
-    """Lay packed [H, N, D] side by side by `index` [A, W]: [H, A, W + room, D]."""
+    """Lay packed [H, N, D] side by side by `index` [A, W]: [A, H, W + room, D]."""
     heads, _, width = packed.shape
     rows, used = index.shape
-    space = packed.new_zeros(heads, rows, used + room, width)
-    space[:, :, :used] = packed[:, index.flatten()].view(heads, rows, used, width)
+    space = packed.new_zeros(rows, heads, used + room, width)
+    own = packed[:, index.flatten()].view(heads, rows, used, width)
+    space[:, :, :used] = own.transpose(0, 1)
     return space
