@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -51,11 +51,12 @@ def written(frame: Frame, folder: Path) -> Path:
     return folder / NAME
 
 
+@settings(deadline=None)
 @given(
     instruction=st.none() | TEXT,
     system=st.none() | TEXT,
     shown=st.lists(EXAMPLES, max_size=2).map(tuple),
-    labels=st.lists(TEXT, max_size=3).map(tuple),
+    labels=st.lists(TEXT, max_size=3).map(dict.fromkeys).map(tuple),
     marker=TEXT.filter(bool),
     asked=EXAMPLES,
 )
@@ -130,6 +131,67 @@ def test_what_is_wrong_is_said(old: str, new: str, said: str, tmp_path: Path) ->
     path = written(FRAME, tmp_path)
     text = path.read_text(encoding="utf-8")
     assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('  - "010"', '  - "no"', "frame.labels: holds 'no' twice"),
+        ("  samples: 1\n", "  samples: 0\n", "frame.samples: is 0; expected at least 1"),
+        ("  samples: 1\n", "  samples: 3\n", "frame.temperature: is 0, and all 3 samples"),
+        ("  temperature: 0.0\n", "  temperature: -1\n", "frame.temperature: is -1; expected"),
+        ("  temperature: 0.0\n", "  temperature: .inf\n", "frame.temperature: is inf; expected"),
+        ("  top_p: 1.0\n", "  top_p: 0\n", "frame.top_p: is 0; expected above 0, at most 1"),
+        ("  stop: []\n", '  stop: [""]\n', "frame.stop.0: is an empty text"),
+        (
+            "  format: {}\n",
+            "  format: {words: {maybe: x}}\n",
+            "frame.format.words: 'maybe' is no label",
+        ),
+        (
+            "  format: {}\n",
+            '  format: {words: {"no": "yes"}}\n',
+            "frame.format.words: 'yes' stands for two labels",
+        ),
+        (
+            "  calibration: null\n",
+            "  calibration: {inputs: [], examples: false}\n",
+            "frame.calibration.inputs: is empty",
+        ),
+        (
+            "  retriever: null\n",
+            "  retriever: {pool: [], k: 0}\n",
+            "frame.retriever.k: is 0; expected at least 1",
+        ),
+        (
+            "  retriever: null\n",
+            "  retriever: {pool: [], k: 1, near: {lost?: [4]}}\n",
+            "frame.retriever.near.lost?: names a row that is not among the 0",
+        ),
+        (
+            "  constraint: null\n",
+            "  constraint: {kind: regex, text: '[0-'}\n",
+            "frame.constraint.text: cannot be used",
+        ),
+        (
+            "  reasoning: false\n",
+            "  reasoning: true\n  answer_marker: ''\n",
+            "frame.answer_marker: is empty",
+        ),
+    ],
+)
+def test_an_edit_that_cannot_be_asked_is_said(
+    old: str, new: str, said: str, tmp_path: Path
+) -> None:
+    path = written(FRAME, tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    if "answer_marker" in new:
+        text = text.replace('  answer_marker: "Answer:"\n', "")
     path.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read(tmp_path)

@@ -119,8 +119,6 @@ def read(folder: Path) -> Frame:
         first = error.errors()[0]
         place = ".".join(map(str, ("frame", *first["loc"])))
         raise _unreadable(path, f"`{place}`: {first['msg']}", repr(first["input"])[:80]) from error
-    if unknown := _unknown(values, json.loads(frame_json(frame)), "frame"):
-        raise _unreadable(path, f"has the unknown key `{unknown}`")
     if wrong := list(_wrong(frame)):
         raise UsageError(
             [
@@ -128,6 +126,8 @@ def read(folder: Path) -> Frame:
                 for place, what, known in wrong
             ]
         )
+    if unknown := _unknown(values, json.loads(frame_json(frame)), "frame"):
+        raise _unreadable(path, f"has the unknown key `{unknown}`")
     return frame
 
 

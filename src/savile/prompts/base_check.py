@@ -29,7 +29,7 @@ def faults(frame: Frame) -> Iterator[Fault]:
     yield from _labels(frame)
     yield from wrong_words(frame)
     yield from _drawing(frame)
-    if not frame.answer_marker.strip():
+    if frame.reasoning and not frame.answer_marker:
         yield Fault("answer_marker", "is empty: no answer could be found after it")
     for number, text in enumerate(frame.stop):
         if not text:
@@ -64,8 +64,6 @@ def wrong_words(frame: Frame) -> Iterator[Fault]:
 
 def _labels(frame: Frame) -> Iterator[Fault]:
     for label, times in Counter(frame.labels).items():
-        if not label.strip():
-            yield Fault("labels", "holds an empty label")
         if times > 1:
             yield Fault("labels", f"holds {label!r} twice")
 

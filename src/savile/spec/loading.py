@@ -99,7 +99,8 @@ def _judge(spec: Spec) -> list[Fault]:
         what = "a judge never stands in the place of a metric, and 'metric' is not given"
         expected = f"metric: one of {one_of(registry.parts('metrics'))}"
         faults.append(Fault(("judge",), what, expected=expected))
-    fault = None if spec.ladder == "auto" else spec.opponent_fault(spec.candidates(frozenset()))
+    unknown = spec.ladder in ("auto", [])
+    fault = None if unknown else spec.opponent_fault(spec.candidates(frozenset()))
     return [*faults, *filter(None, [fault])]
 
 

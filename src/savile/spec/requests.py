@@ -25,8 +25,7 @@ def faults(spec: Spec) -> list[Fault]:
 
 def _asked(spec: Spec) -> Iterator[tuple[Candidate, EndpointSection, Loc]]:
     """Yield every prompt technique on an endpoint, and where the spec describes that."""
-    candidates = [] if spec.ladder == "auto" else spec.candidates(frozenset())
-    for one in candidates:
+    for one in [] if spec.ladder in ("auto", []) else spec.candidates(frozenset()):
         base = spec.ladder_bases[one.base]
         if isinstance(base, EndpointSection):
             yield one, base, ("bases", one.base) if spec.bases else ("base",)
