@@ -129,7 +129,7 @@ class Race:
             return Chance(leader="", most=math.inf, ceiling=False)
         n, k = len(runner.rows), len(runners)
         gap = leader.rows[:n] - runner.rows
-        paired = PAIRED * ALPHA / max(k - 1, 1) / (runner.seeds + 1)
+        paired = PAIRED * ALPHA / max(k - 1, 1) / runner.seeds
         likely = self._gain(runner, runners) - lower_limit(
             gap, paired, low=-self.top, high=self.top
         )
