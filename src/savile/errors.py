@@ -5,6 +5,7 @@ SavileError                    1  (never raised itself)
 ├── UsageError                 2  spec, flags, resume with another identity
 ├── DataError                  3  rows that cannot be used
 ├── EnvironmentProblem         4  missing model, dependency, disk, memory, port
+│   ├── NoMemory               4  more memory is needed than is free
 │   ├── UnusableBase           4  the base can answer nothing: key, model, credit
 │   └── DiskProblem            4  nothing more can be written
 ├── IntegrityError             5  checksum, pickle, remote code
@@ -79,6 +80,11 @@ class EnvironmentProblem(SavileError):
     """A missing model or dependency, no disk, no memory, a port in use (exit code 4)."""
 
     exit_code = 4
+
+
+class NoMemory(EnvironmentProblem):
+    """More memory is needed than is free: a base is not loaded, a technique is not run (exit code
+    4)."""
 
 
 class UnusableBase(EnvironmentProblem):

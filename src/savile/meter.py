@@ -9,16 +9,15 @@ Source: Kaplan et al. 2020, arXiv 2001.08361, section 2.1.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Collection
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
+from savile.lm import memory
 from savile.lm.model import LM, Work
 
 
@@ -40,7 +39,7 @@ class Meter:
         """Highest memory of the process (CPU) or of the device (CUDA), the base included."""
 
     def __enter__(self) -> Self:
-        _reset_peak(self._device)
+        memory.reset_peak(self._device)
         self._start = time.perf_counter()
         return self
 
@@ -53,7 +52,7 @@ class Meter:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         self.seconds = time.perf_counter() - self._start
-        self.peak_bytes = _peak(self._device)
+        self.peak_bytes = memory.peak_bytes(self._device)
 
 
 def work_since(lm: LM, before: Work) -> Work:
@@ -84,21 +83,3 @@ def backward_flops(lm: LM, work: Work, trained: Collection[Tensor]) -> float:
     passes = 2 if id(lm.sites.head.get_parameter("weight")) in own else 1
     head = passes * lm.head_parameters
     return 2.0 * ((inputs + weights) * work.tokens + head * work.predictions)
-
-
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with contextlib.suppress(OSError):  # not Linux, or not permitted: the peak is the process's
-            Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return None

@@ -8,8 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
-from savile.errors import EnvironmentProblem
+from savile.errors import EnvironmentProblem, NoMemory
 from savile.lm import load as loading
+from savile.lm import memory
 from savile.lm.tree import build
 from tests import tiny
 
@@ -68,6 +69,18 @@ def test_loading_says_nothing_and_transformers_keeps_its_voice(
     AutoModelForCausalLM.from_pretrained(tmp_path / "stray")  # unasked, it speaks as before
     assert "Loading weights" in capfd.readouterr().err
     assert "stray.weight" in caplog.text
+
+
+def test_a_base_larger_than_the_free_memory_is_refused_before_it_is_read(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    monkeypatch.delattr(loading, "_weights")
+    size = tiny.model("llama").num_parameters()
+    with pytest.raises(NoMemory, match="the base does not fit the memory") as found:
+        loading.load("llama", folder=models, device="cpu", dtype="float32")
+    assert found.value.exit_code == 4
+    assert f"{4 * size:,} bytes for its weights" in str(found.value)
 
 
 @pytest.mark.parametrize("bar", [True, False])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from savile import registry
 from savile.data import Dataset
 from savile.ladder.function import RewardFunction, by_function
+from savile.ladder.needs import Known
 from savile.ladder.neighbors import Neighbors
 from savile.ladder.rewards import by_metric
 from savile.ladder.seeds import derive
@@ -46,6 +47,8 @@ class Bench:
     """The user's own, in the place of the metric."""
     neighbors: Neighbors = field(default_factory=Neighbors)
     """Vectors of questions and worked examples, kept for the run."""
+    needs: Known = field(default_factory=dict)
+    """What techniques need of the memory, counted once."""
 
     @property
     def base(self) -> Base:

@@ -15,7 +15,7 @@ from typing import Any
 
 from savile import stats
 from savile.errors import NothingWorkedError, Problem
-from savile.ladder import asking, comparison, costs, merged, searched, slowed
+from savile.ladder import asking, comparison, costs, merged, room, searched, slowed
 from savile.ladder.baselines import Baseline
 from savile.ladder.costs import Prices
 from savile.ladder.improving import still_improving
@@ -82,6 +82,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         ),
         *merged.notes(story.trials, scale.metric.top),
         *searched.notes(results[0]),
+        *room.notes(results[0]),
         *asking.notes(results[1]),
         unread(answers),
         scale.note,

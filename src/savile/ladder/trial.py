@@ -17,9 +17,9 @@ import torch
 from savile import store
 from savile.chain import train_chain
 from savile.deltas.base import Attached
-from savile.errors import DiskProblem, InterruptedRun, SavileError, UnusableBase
+from savile.errors import DiskProblem, InterruptedRun, NoMemory, SavileError, UnusableBase
 from savile.job import Job, Plan
-from savile.ladder import searched
+from savile.ladder import room, searched
 from savile.ladder.bench import Bench
 from savile.ladder.comparison import on_dev
 from savile.ladder.fits import does_not_fit
@@ -29,6 +29,7 @@ from savile.ladder.plan import BATCH_SIZE, DEFAULT_EVALUATIONS, SEARCH_EVALUATIO
 from savile.ladder.progress import PASSES_TRAINED_ROW
 from savile.ladder.shown import check_shown, shown_record
 from savile.ladder.written import candidate_json, finite, frame_from_json, frame_json
+from savile.lm import memory
 from savile.lm.base import Base
 from savile.lm.fitting import Fitting
 from savile.meter import Meter
@@ -39,8 +40,6 @@ from savile.spec import Candidate
 from savile.technique import build
 from savile.train import Progress
 from savile.types import Example, Prediction, Preference
-
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,9 @@ def run_trial(bench: Bench, attempt: Attempt) -> Outcome:
     bench = bench.on(attempt.candidate.base)
     with Meter(bench.base) as meter:
         outcome = guarded(lambda: _run(bench, attempt))
-    spent = {"unit_seconds": meter.seconds, "peak_bytes": meter.peak_bytes, **bench.base.tally()}
+    peaks = [outcome.result.get("peak_bytes"), meter.peak_bytes]  # one inside begins again
+    peak = max(filter(None, peaks), default=None)
+    spent = {"unit_seconds": meter.seconds, "peak_bytes": peak, **bench.base.tally()}
     asked = {
         "technique": attempt.candidate.name,
         "candidate": candidate_json(attempt.candidate),
@@ -104,12 +105,10 @@ def guarded(work: Callable[[], Outcome]) -> Outcome:
             raise store.disk_problem(error, Path(error.filename or ".")) from error
         raise
     except SavileError as error:
-        return _failed("failed", str(error))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        return _failed("failed", f"out of memory: {_first_line(error)}")
-    except RuntimeError as error:
-        if any(words in str(error).lower() for words in OUT_OF_MEMORY):
-            return _failed("failed", f"out of memory: {_first_line(error)}")
+        return _failed("not_run" if isinstance(error, NoMemory) else "failed", str(error))
+    except (MemoryError, RuntimeError) as error:
+        if memory.ran_out(error):
+            return _failed("failed", f"out of memory: {str(error).strip()[:200]}")
         raise
 
 
@@ -134,12 +133,14 @@ def _prompted(bench: Bench, attempt: Attempt, frame: Frame, tried: int) -> Outco
         return _failed("not_run", reason)
     check_shown(frame, bench.train, bench.dev)
     limit = answer_limit(bench.base, frame, bench.train)
+    expected = room.answering(bench.base, frame, bench.dev, limit)
     predictions = _dev_answers(bench, attempt, frame, limit, 0.0)
     shown = frame_json(frame.portable())
     result = {
         "status": "ok",
         "dev_score": _score(bench, frame, predictions) if bench.dev else None,
         "max_new_tokens": limit,
+        "expected_bytes": expected,
         "labels_used": max(len(frame.examples), tried),
         "shown": shown_record(frame),
         "artifact_bytes": len(shown),
@@ -178,10 +179,13 @@ def _tuned(
     def hear(progress: Progress) -> None:
         attempt.on_passes(progress.examples * PASSES_TRAINED_ROW)
 
+    way = room.fitted(attempt.candidate.name, job, objectives, attached, bench.needs)
     start = started(job, objectives)
-    chained = train_chain(job, objectives, attached, on_progress=hear)
+    chained, said = room.trained(
+        way, attached, lambda own: train_chain(own, objectives, attached, on_progress=hear)
+    )
     trained = chained.trained
-    result = {
+    told = {
         "status": trained.status,
         "reason": trained.reason,
         "dev_score": trained.dev_score,
@@ -193,8 +197,10 @@ def _tuned(
         "flops": trained.flops + start.flops,
         "train_seconds": trained.seconds,
         "history": trained.history,
+        "peak_bytes": trained.peak_bytes,
+        **said,
     }
-    result = finite(result)
+    result = finite(told)
     if trained.status != "ok" or (attempt.search and not attempt.raced):
         return Outcome(result=result)
     predictions = trained.answers or _dev_answers(
@@ -310,7 +316,3 @@ def _score(bench: Bench, frame: Frame, predictions: Sequence[Prediction]) -> flo
 
 def _failed(status: str, reason: str) -> Outcome:
     return Outcome(result={"status": status, "reason": reason})
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:200]

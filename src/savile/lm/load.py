@@ -8,6 +8,7 @@ as an `LM`.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +18,9 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
-from savile.errors import EnvironmentProblem, IntegrityError, Problem
+from savile.errors import EnvironmentProblem, IntegrityError, NoMemory, Problem
 from savile.lm import folder as model_folder
-from savile.lm import template_limits
+from savile.lm import memory, template_limits
 from savile.lm.model import LM
 from savile.lm.quantization import Quantization, quantize
 from savile.lm.resolve import EMBEDDED, resolve
@@ -58,6 +59,7 @@ def load(
     model_folder.validate(path)
     where = _device(device)
     weights = _dtype(dtype, where, path)
+    _check_room(base, path, weights, where)
     with quiet():
         tokenizer = tokenizer_of(path)
         if base not in EMBEDDED:
@@ -109,6 +111,29 @@ def _dtype(dtype: str, device: torch.device, path: Path) -> torch.dtype:
         return torch.bfloat16
     size = sum(file.stat().st_size for file in model_folder.weight_files(path))
     return torch.bfloat16 if size > BIG else torch.float32
+
+
+def _check_room(base: str, path: Path, dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse a base whose weights do not fit, before they are read.
+
+    Raises:
+        NoMemory: with the bytes that are needed and those that are free.
+    """
+    shapes = (model_folder.check_safetensors(file) for file in model_folder.weight_files(path))
+    need = dtype.itemsize * sum(math.prod(shape or ()) for own in shapes for shape in own.values())
+    for place in {torch.device("cpu"), device}:  # on the way to a GPU they pass the memory here
+        free = memory.free_bytes(place)
+        if free is not None and need > free:
+            raise NoMemory(
+                Problem(
+                    what=f"the base does not fit the memory ({place})",
+                    where=base,
+                    found=f"{free:,} bytes free",
+                    expected=f"{need:,} bytes for its weights ({dtype})",
+                    fix="Free some memory, or name a smaller base; compute.dtype: bfloat16 halves "
+                    "what float32 needs.",
+                )
+            )
 
 
 def tokenizer_of(path: Path) -> Any:

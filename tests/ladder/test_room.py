@@ -1,0 +1,109 @@
+"""What does not fit is trained in smaller trees, then with layers computed twice, or not run; what
+runs out of memory all the same starts again with smaller trees."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from savile import spec as specs
+from savile.ladder import needs, room, trial
+from savile.ladder import run as ladder
+from savile.ladder.needs import Growing, Needs
+from savile.lm import memory
+from tests import small_case
+
+LADDER = "[zero_shot, {lora: {learning_rate: 0.02}}]"
+PLENTY = 1 << 50
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], dict[str, Any]]:
+    """Return what runs a small case with some bytes free and gives LoRA's row."""
+    base = small_case.write_base(tmp_path / "base")
+    monkeypatch.setattr(room, "LEAST_TOKENS", 32)
+
+    def run(free: int) -> dict[str, Any]:
+        case = small_case.write_case(
+            tmp_path / str(free), base, ladder=LADDER, more=["budget: {train_examples: 64}"]
+        )
+        text = case.read_text(encoding="utf-8").replace("budget: {train_examples: 320}\n", "")
+        case.write_text(text, encoding="utf-8")
+        monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+        document = ladder.run(specs.load(case), tmp_path / str(free) / "run")
+        return next(row for row in document["board"] if row["kind"] == "tuned")
+
+    return run
+
+
+def test_smaller_trees_then_layers_computed_twice_then_no_run(
+    board: Callable[[int], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs, "of_answering", lambda *given: 0.0)  # only training is short
+    counted: dict[bool, Needs] = {}
+    count = room.of_training
+
+    def keep(*given: Any, twice: bool) -> Needs:
+        counted[twice] = count(*given, twice=twice)
+        return counted[twice]
+
+    monkeypatch.setattr(room, "of_training", keep)
+    monkeypatch.setattr(room, "of_answering", lambda *given: 0.0)
+    plenty = board(PLENTY)
+    assert plenty["status"] == "ok"
+    assert "memory" not in (plenty["reason"] or "")
+    whole, least = counted[False].at(4096), counted[False].at(32)
+    assert least < whole
+    smaller = board((whole + least) // 2)
+    assert "free: trees of" in smaller["reason"]
+    assert smaller["score"] == plenty["score"]
+    assert smaller["dev_score"] == plenty["dev_score"]
+    twice = board(least - 1)
+    assert counted[True].at(32) < least
+    assert "layers computed twice" in twice["reason"]
+    assert twice["score"] == plenty["score"]
+
+
+def test_what_fits_in_no_way_is_not_run(board: Callable[[int], dict[str, Any]]) -> None:
+    with pytest.raises(Exception, match=r"needs about \d.\d MB of memory, 0.2 MB free") as found:
+        board(200_000)
+    assert type(found.value).__name__ == "NothingWorkedError"
+
+
+def test_a_training_that_runs_out_starts_again_with_smaller_trees(
+    board: Callable[[int], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, budgets = trial.train_chain, []
+
+    def runs_out(job: Any, *given: Any, **named: Any) -> Any:
+        budgets.append(job.plan.tokens_per_tree)
+        done = train(job, *given, **named)
+        if len(budgets) < 3:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return done
+
+    wanted = board(PLENTY)
+    monkeypatch.setattr(trial, "train_chain", runs_out)
+    row = board(PLENTY + 1)
+    assert budgets == [4096, 2048, 1024]
+    assert "trained again from its start in trees of 1,024" in row["reason"]
+    assert (row["score"], row["dev_score"]) == (wanted["score"], wanted["dev_score"])
+
+
+def test_a_training_that_always_runs_out_is_a_failed_row(
+    board: Callable[[int], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runs_out(*given: Any, **named: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(trial, "train_chain", runs_out)
+    row = board(PLENTY)
+    assert row["status"] == "failed"
+    assert row["reason"].startswith("out of memory")
+
+
+def test_needs_grow_with_the_tokens_of_trees_up_to_a_step() -> None:
+    some = Needs(step=Growing(0.0, 10.0), sizes=[5] * 40, batch_size=8, gradients=7)
+    assert some.at(20) == int(room.SCATTER * (20 * 10 + 7))
+    assert some.at(40) == some.at(4096) == int(room.SCATTER * 40 * 10)
