@@ -129,3 +129,25 @@ def test_a_tokenizer_without_an_end_is_refused() -> None:
 def test_placeholders_and_braces_are_text(template: Template) -> None:
     text = "{{ 7 * 7 }} {placeholder} {% if x %}"
     assert text in template.tokenizer.decode(template.encode_prompt(chat("", text)))
+
+
+def test_a_chat_is_rendered_once_as_long_as_it_is_kept(
+    template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[object] = []
+    render = template._render
+
+    def count(messages: list[Message], *, generate: bool) -> str:
+        rendered.append(messages)
+        return render(messages, generate=generate)
+
+    monkeypatch.setattr(template, "_render", count)
+    one = template.encode_prompt(chat("", "x"))
+    one.append(-1)  # what a caller does with its ids is not kept
+    assert template.encode_prompt(chat("", "x")) == one[:-1]
+    assert template.encode_prompt(chat("", "y")) != one[:-1]
+    assert template.encode_completion("x") == template.encode_completion("x") != one[:-1]
+    assert len(rendered) == 2
+    monkeypatch.setattr("savile.lm.template.MOST_KEPT", 1)
+    assert [template.encode_prompt(chat("", t)) for t in "zxz"][1] == one[:-1]
+    assert len(rendered) == 5

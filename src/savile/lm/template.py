@@ -11,7 +11,8 @@ apart). A base without a chat template gets a plain one (`PLAIN`), recorded with
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
 from savile.errors import EnvironmentProblem, IntegrityError, Problem
@@ -24,10 +25,13 @@ PLAIN: Final = (
     "{% else %}{{ m.content }}{{ eos_token }}\n\n{% endif %}{% endfor %}"
 )
 """Plain text turns for bases that were never trained on a chat format."""
+MOST_KEPT: Final = 1 << 20
+"""Token ids that are kept (8 MB, and about as much of text): a ladder asks the same rows again and
+again, and rendering a template takes longer than a small model's share of the row."""
 
 
 class Template:
-    """Encodes chats for one tokenizer."""
+    """Encodes chats for one tokenizer, each once."""
 
     def __init__(self, tokenizer: Any) -> None:
         """Find how the template ends an assistant turn.
@@ -44,6 +48,8 @@ class Template:
         self.plain = tokenizer.chat_template is None
         if self.plain:
             tokenizer.chat_template = PLAIN
+        self._kept: dict[Hashable, array[int]] = {}
+        self._n_kept = 0
         self.special: tuple[str, ...] = tuple(
             sorted({str(t) for t in tokenizer.added_tokens_encoder}, key=len, reverse=True)
         )
@@ -53,11 +59,13 @@ class Template:
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a chat up to where the assistant starts to write."""
-        return self._encode(self._merged(messages), generate=True)
+        return self._once(
+            tuple(messages), lambda: self._encode(self._merged(messages), generate=True)
+        )
 
     def encode_completion(self, text: str) -> list[int]:
         """Return the ids of an assistant's turn: its text as plain text, then the end of turn."""
-        return [*self._plain_ids(text), self.end]
+        return self._once(text, lambda: [*self._plain_ids(text), self.end])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids without white space around it."""
@@ -67,6 +75,16 @@ class Template:
         """Return the text of generated ids as it stands, special tokens left out."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
+
+    def _once(self, key: Hashable, ids: Callable[[], list[int]]) -> list[int]:
+        """Return ids that are computed once; when too many are kept, keeping begins again."""
+        if (kept := self._kept.get(key)) is None:
+            kept = array("q", ids())
+            self._n_kept += len(kept)
+            if self._n_kept > MOST_KEPT:
+                self._kept, self._n_kept = {}, len(kept)
+            self._kept[key] = kept
+        return kept.tolist()
 
     def _encode(self, messages: Sequence[Message], *, generate: bool) -> list[int]:
         if not any(special in m.content for m in messages for special in self.special):
