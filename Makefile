@@ -51,7 +51,7 @@ format: $(VENV)/.dev
 
 bench: $(BENCH_VENV)/.bench
 	@$(BENCH_VENV)/bin/python bench/startup.py $(BENCH_ARGS)
-	@$(BENCH_VENV)/bin/python bench/lora_sft.py $(BENCH_ARGS)
+	@$(BENCH_VENV)/bin/python bench/training.py $(BENCH_ARGS)
 	@$(BENCH_VENV)/bin/python bench/table.py
 
 clean:

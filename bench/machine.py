@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 PACKAGES = ("savile", "torch", "transformers", "trl", "peft", "accelerate", "tokenizers")
+HERE = Path(__file__).resolve().parent
 PROBE_SIZE = 1024
 """Rows of the probe's square matrices: 2.1 GFLOP a product, some 10 ms on one core."""
 
@@ -41,6 +43,7 @@ def line() -> dict[str, Any]:
         "flags": _flags(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "commit": _commit(),
         "versions": {name: _version(name) for name in PACKAGES},
         "load_average_before": round(load, 2),
         "note": ("cores were shared with other jobs" if load > 0.5 else "nothing else was running"),
@@ -76,6 +79,13 @@ def _flags() -> list[str]:
     info = Path("/proc/cpuinfo")
     words = info.read_text(encoding="utf-8").split() if info.is_file() else []
     return [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f in words]
+
+
+def _commit() -> str:
+    """Return the checkout's commit, with a + where files differ from it; empty outside git."""
+    told = ("git", "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*")
+    done = subprocess.run(told, cwd=HERE, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _version(name: str) -> str:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import machine
-from case import ROOT, write_model
+import texts
+from case import write_model
 
 CHAINS = ("sft", "dpo", "reward+ppo", "grpo", "rloo")
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -31,15 +32,16 @@ def main() -> None:
     """Measure every chain, or one in this process (`--chain`)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", default="30M")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "gsm8k")
+    parser.add_argument("--data", type=Path, default=texts.DATA)
     parser.add_argument("--chain", default=None)
     parser.add_argument("--model", type=Path, default=None)
     options = parser.parse_args()
+    rows = texts.read("gsm8k", options.data)[:ROWS]
     if options.chain is not None:
-        print(json.dumps(measure(options.chain, options.model, rows_of(options.data))))
+        print(json.dumps(measure(options.chain, options.model, rows)))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        write_model(Path(scratch), options.shape, rows_of(options.data))
+        write_model(Path(scratch), options.shape, (f"{r.question} {r.answer}" for r in rows))
         command = [sys.executable, __file__, "--data", str(options.data), "--model", scratch]
         found = [
             json.loads(
@@ -50,17 +52,7 @@ def main() -> None:
     keep(options.shape, found)
 
 
-def rows_of(folder: Path) -> list[tuple[str, str]]:
-    """Return (question, answer) of the first rows, or exit with what is missing."""
-    file = folder / "train.jsonl"
-    if not file.is_file():
-        sys.exit(f"no GSM8K data: {file} does not exist. Give --data FOLDER with its train.jsonl.")
-    with file.open(encoding="utf-8") as lines:
-        read = [json.loads(line) for line, _ in zip(lines, range(ROWS), strict=False)]
-    return [(row["question"], row["answer"]) for row in read]
-
-
-def measure(chain: str, model: Path, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+def measure(chain: str, model: Path, asked: list[texts.Text]) -> dict[str, Any]:
     """Train one chain and return its memory in bytes."""
     from savile import registry
     from savile.chain import train_chain
@@ -80,8 +72,8 @@ def measure(chain: str, model: Path, pairs: list[tuple[str, str]]) -> dict[str, 
     with Meter(lm) as base:
         pass
     rows = [
-        Example(id=str(n), input=question, output=" ".join(answer.split()[:40]))
-        for n, (question, answer) in enumerate(pairs)
+        Example(id=str(n), input=text.question, output=" ".join(text.answer.split()[:40]))
+        for n, text in enumerate(asked)
     ]
     judged = [
         Preference(

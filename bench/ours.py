@@ -1,10 +1,11 @@
-"""Our side: Savile's own training loop, LoRA and SFT, called as the ladder calls them."""
+"""Our side: Savile's own training loop, deltas and objectives, called as the ladder calls them."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,101 +13,145 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from case import Case, Row, instruction, sample, write_model
+import texts
+from case import Case, Row, write_model
+from jobs import RANK, VIRTUAL_TOKENS
 from machine import Clock
-from savile.deltas.base import Attached
+from savile.deltas.base import Attached, Delta
+from savile.deltas.full import Full
 from savile.deltas.lora import LoRA
-from savile.job import Job, Plan, encode
+from savile.deltas.p_tuning import PTuning
+from savile.deltas.prefix_tuning import PrefixTuning
+from savile.deltas.prompt_tuning import PromptTuning
+from savile.job import Job, Plan, training_data
 from savile.lm.load import load
 from savile.lm.model import LM
-from savile.lm.tree import Tree
 from savile.metrics.exact_match import ExactMatch
-from savile.objectives.base import Batch, TrainingData
+from savile.objectives.base import Batch, Objective, drawn
+from savile.objectives.dpo import DPO
 from savile.objectives.sft import SFT
 from savile.prompts.base import Frame
 from savile.train import train
-from savile.types import Example, Message
+from savile.types import Example, Message, Preference
 
 SEED = 0
+DELTAS: dict[str, Delta] = {
+    "lora": LoRA(r=RANK),
+    "full": Full(),
+    "prompt_tuning": PromptTuning(num_virtual_tokens=VIRTUAL_TOKENS),
+    "p_tuning": PTuning(num_virtual_tokens=VIRTUAL_TOKENS),
+    "prefix_tuning": PrefixTuning(num_virtual_tokens=VIRTUAL_TOKENS),
+}
+OBJECTIVES: dict[str, Objective] = {"sft": SFT(), "dpo": DPO()}
+LONGEST = 1024
+"""Tokens of a sequence that TRL's trainers keep by default."""
+PASSES = {"full": 3}
+"""Products with each weight of the trunk: forward and the input's gradient, and with nothing frozen
+the weight's own gradient."""
+REFERENCE = {"dpo": 1}
+"""Further forward passes of an objective."""
 
 
-def row(lm: LM, instruction: str, text: str, label: str) -> Row:
-    """Return one row with the token ids that our template gives it."""
-    chat = [Message(role="system", content=instruction), Message(role="user", content=text)]
-    return Row(
-        text=text,
-        label=label,
-        prompt=lm.encode_prompt(chat),
-        completion=lm.encode_completion(label),
-    )
+def prepare(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Write model, `gate.json` and `case.json`; return what a pass consists of.
 
-
-def prepare(folder: Path, setup: dict[str, Any], pairs: list[tuple[str, str]]) -> dict[str, int]:
-    """Write model, `gate.json` and `case.json`; return how many tokens a pass has."""
-    write_model(folder / "model", setup["shape"], pairs)
+    Args:
+        folder: where.
+        request: `shape`; `texts` and `data`, from which the tokenizer learns; `instruction` and
+            `sample`, the rows of both cases; `learning_rate`, `delta`, `objective`; `gate` and
+            `pass`, each the batch size and the number of steps.
+    """
+    corpus = texts.read(request["texts"], Path(request["data"]))
+    words = (" ".join(part for part in text if part) for text in corpus)
+    write_model(folder / "model", request["shape"], (request["instruction"], *words))
     lm = load(str(folder / "model"), folder=folder, device="cpu", dtype="float32")
-    words = instruction(setup["case"], pairs)
-    chosen = sample(pairs, max(setup["rows"], setup["gate_rows"]), seed=0)
-    case = Case(
-        model=str(folder / "model"),
-        instruction=words,
-        rows=[row(lm, words, text, label) for text, label in chosen],
-        batch_size=setup["batch_size"],
-        learning_rate=setup["learning_rate"],
-        rank=setup["rank"],
+    rows = [row(lm, request["instruction"], texts.Text(*text)) for text in request["sample"]]
+    assert max(row.longest for row in rows) <= LONGEST, "TRL would cut a row by itself"
+    for name in ("gate", "pass"):
+        batch_size, steps = request[name]
+        case = Case(
+            model=str(folder / "model"),
+            instruction=request["instruction"],
+            rows=rows[: batch_size * steps],
+            batch_size=batch_size,
+            learning_rate=request["learning_rate"],
+            delta=request["delta"],
+            objective=request["objective"],
+        )
+        case = replace(case, peer_order=order(case))
+        case.save(folder / f"{name}.json")
+    columns = zip(*(row.prompt for row in case.rows), strict=False)
+    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    return {"tokens": case.tokens, "shared_tokens": shared, **Ours(case).work()}
+
+
+def row(lm: LM, instruction: str, text: texts.Text) -> Row:
+    """Return one row with the token ids that our template gives it."""
+    chat = [
+        Message(role="system", content=instruction),
+        Message(role="user", content=text.question),
+    ]
+    return Row(
+        question=text.question,
+        answer=text.answer,
+        rejected=text.rejected,
+        prompt=lm.encode_prompt(chat),
+        completion=lm.encode_completion(text.answer),
+        other=[] if text.rejected is None else lm.encode_completion(text.rejected),
     )
-    replace(case, rows=case.rows[: setup["gate_rows"]]).save(folder / "gate.json")
-    timed = replace(case, rows=case.rows[: setup["rows"]])
-    replace(timed, peer_order=Ours(timed).order()).save(folder / "case.json")
-    return {"tokens": timed.tokens}
+
+
+def order(case: Case) -> list[int]:
+    """Return row numbers in the order in which the loop draws them."""
+    n = len(case.rows)
+    steps = drawn(range(n), case.batch_size, random.Random(SEED))
+    return [number for step in islice(steps, n // case.batch_size) for number in step]
 
 
 class Ours:
-    """One base with LoRA attached that can train on the case again and again."""
+    """One base with a delta attached that can train on the case again and again."""
 
     def __init__(self, case: Case, *, dtype: str = "auto") -> None:
         """Load the base and attach; none of this is timed."""
         self.case = case
         self.lm = load(case.model, folder=Path(case.model).parent, device="cpu", dtype=dtype)
-        self.attached: Attached = LoRA(r=case.rank).attach(self.lm, SEED)
+        self.attached: Attached = DELTAS[case.delta].attach(self.lm, SEED)
         self.start = self.attached.state()
-        self.objective = SFT()
-        self.frame = Frame(instruction=case.instruction)
+        self.objective = OBJECTIVES[case.objective]
         self.examples = [
-            Example(id=str(number), input=row.text, output=row.label)
+            Example(id=str(number), input=row.question, output=row.answer)
             for number, row in enumerate(case.rows)
         ]
-        self.plan = Plan(
-            learning_rate=case.learning_rate,
-            examples=len(case.rows),
-            batch_size=case.batch_size,
-            warmup=0.0,
-            evaluations=0,
-        )
+        self.preferences = [
+            Preference(
+                id=str(number),
+                input=row.question,
+                chosen=row.answer,
+                rejected=row.rejected,
+                source="",
+            )
+            for number, row in enumerate(case.rows)
+            if row.rejected is not None
+        ]
 
-    def run(self) -> tuple[Clock, list[float]]:
-        """Train one pass, tokenization included; return what it took and the losses."""
+    def run(self, steps: int | None = None) -> tuple[Clock, list[float]]:
+        """Train one pass or some steps, tokenization included; return what it took and the
+        losses."""
         self.attached.load(self.start)
         losses: list[float] = []
-        job = Job(
-            lm=self.lm,
-            objective=self.objective,
-            frame=self.frame,
-            train=self.examples,
-            dev=self.examples[:1],  # the loop wants one; without evaluations it is not scored
-            metric=ExactMatch(),
-            plan=self.plan,
-            seed=SEED,
-        )
+        job = self._job(steps)
         start = Clock.now()
         train(job, self.attached, on_progress=lambda progress: losses.append(progress.loss))
         return Clock.now().since(start), losses
 
     def first_step(self, state: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
-        """Return loss and gradient of the first step from a given state."""
+        """Return loss and gradient of the first step from a given state; a reference is the state
+        that training starts from."""
+        self.attached.load(self.start)
+        batches = next(self._steps())
         self.attached.load(state)
         total = 0.0
-        for batch in next(self._steps()):
+        for batch in batches:
             loss, _ = self.objective.loss(self.lm, batch)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
@@ -117,38 +162,56 @@ class Ours:
         return total, gradients
 
     def random_state(self) -> dict[str, Tensor]:
-        """Return a state in which no factor is zero, so that no gradient is."""
+        """Return a state in which no tensor is zero, so that no gradient is."""
         rng = torch.Generator().manual_seed(1)
         return {
             name: tensor if tensor.any() else 0.02 * torch.randn(tensor.shape, generator=rng)
             for name, tensor in self.start.items()
         }
 
-    def order(self) -> list[int]:
-        """Return row numbers in the order of our batches, read from the trees' tokens."""
-        known = {(*r.prompt, -1, *r.completion): number for number, r in enumerate(self.case.rows)}
-        steps, found = self._steps(), []
-        for _ in range(self.plan.steps):
-            found += [
-                known[sequence] for batch in next(steps) for sequence in sequences(batch.tree)
-            ]
-        assert sorted(found) == list(range(len(self.case.rows)))
-        return found
+    def work(self) -> dict[str, Any]:
+        """Return the tokens of a pass's trees and the FLOP that they cannot do without: 4 N a token
+        and 4 V D a predicting position beside a frozen base, 6 of each for all of it."""
+        batches = [batch for step in self._steps() for batch in step]
+        tokens = sum(len(batch.tree) for batch in batches)
+        predicting = sum(len(np.unique(batch.tree.targets.source)) for batch in batches)
+        products = PASSES.get(self.case.delta, 2) + REFERENCE.get(self.case.objective, 0)
+        weights = self.lm.trunk_parameters * tokens + self.lm.head_parameters * predicting
+        return {
+            "tree_tokens": tokens,
+            "predicting": predicting,
+            "trunk_parameters": self.lm.trunk_parameters,
+            "head_parameters": self.lm.head_parameters,
+            "useful_flop": 2.0 * products * weights,
+        }
 
-    def _steps(self) -> Iterator[Sequence[Batch]]:
-        data = TrainingData(
-            rows=encode(self.lm, self.frame, self.examples),
-            batch_size=self.plan.batch_size,
-            tokens_per_tree=self.plan.tokens_per_tree,
+    def _job(self, steps: int | None = None) -> Job:
+        case = self.case
+        return Job(
+            lm=self.lm,
+            objective=self.objective,
+            frame=Frame(instruction=case.instruction),
+            train=self.examples,
+            dev=self.examples[:1],  # the loop wants one; without evaluations it is not scored
+            preferences=self.preferences,
+            dev_preferences=self.preferences[:1],
+            metric=ExactMatch(),
+            plan=Plan(
+                learning_rate=case.learning_rate,
+                examples=len(case.rows) if steps is None else steps * case.batch_size,
+                batch_size=case.batch_size,
+                warmup=0.0,
+                evaluations=0,
+            ),
+            seed=SEED,
         )
-        return self.objective.batches(data, self.lm, random.Random(SEED))
 
-
-def sequences(tree: Tree) -> list[tuple[int, ...]]:
-    """Return (prompt, -1, completion) of every sequence of a tree, from its nodes and targets."""
-    found = []
-    for number in range(tree.sequences):
-        rows = np.flatnonzero(tree.targets.sequence == number)
-        prompt = tree.tokens[tree.path(int(tree.targets.source[rows[0]]))]
-        found.append((*prompt.tolist(), -1, *tree.targets.token[rows].tolist()))
-    return found
+    def _steps(self) -> Iterator[list[Batch]]:
+        """Yield the trees of every step of a pass."""
+        job, size = self._job(), self.case.batch_size
+        data = training_data(job, job.train, job.preferences)
+        items = self.objective.items(self.lm, data)
+        drawn_rows = order(self.case)
+        for start in range(0, len(drawn_rows), size):
+            step = [items[number] for number in drawn_rows[start : start + size]]
+            yield list(self.objective.trees(step, data.tokens_per_tree))

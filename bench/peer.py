@@ -1,7 +1,9 @@
-"""The peer: TRL's SFTTrainer over a PEFT LoRA model, as shipped or with options of `grid.py`.
+"""The peer: a trainer of TRL or of transformers, over PEFT where the base is frozen, as shipped or
+with options of `grid.py`.
 
-The trainer is given token ids and labels, so that both sides train on the same tokens; its own
-tokenization is not timed.
+The trainers are given our token ids, so that both sides train on the same tokens; their own
+tokenization is not timed. DPO's reference log-probabilities are, where they are computed before
+training.
 """
 
 from __future__ import annotations
@@ -11,13 +13,51 @@ from typing import Any
 
 import torch
 from datasets import Dataset, disable_progress_bars
-from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from case import Case
+from case import Case, Row
 from grid import Option
+from jobs import RANK, VIRTUAL_TOKENS
 from machine import Clock
+
+REFERENCE = ["ref_chosen_logps", "ref_rejected_logps"]
+
+
+def peft_config(delta: str) -> PeftConfig | None:
+    """Return PEFT's configuration of a delta; None where every weight trains."""
+    task: Any = "CAUSAL_LM"
+    soft: dict[str, Any] = {"task_type": task, "num_virtual_tokens": VIRTUAL_TOKENS}
+    configs: dict[str, PeftConfig | None] = {
+        "lora": LoraConfig(
+            r=RANK,
+            lora_alpha=2 * RANK,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+            task_type=task,
+        ),
+        "full": None,
+        "prompt_tuning": PromptTuningConfig(**soft),
+        "p_tuning": PromptEncoderConfig(**soft, encoder_reparameterization_type="LSTM"),
+        "prefix_tuning": PrefixTuningConfig(**soft),
+    }
+    return configs[delta]
 
 
 class Timer(TrainerCallback):
@@ -50,9 +90,6 @@ class Peer:
     def __init__(self, case: Case, option: Option, *, log_every: int = 100) -> None:
         """Build model, data set and trainer; none of this is timed."""
         disable_progress_bars()
-        model = AutoModelForCausalLM.from_pretrained(
-            case.model, dtype=getattr(torch, option.dtype), attn_implementation=option.attention
-        )
         self.timer = Timer()
         self.folder = tempfile.TemporaryDirectory()
         settings = {
@@ -71,28 +108,92 @@ class Peer:
             "logging_nan_inf_filter": False,
             **option.settings,
         }
-        self.trainer: Any = SFTTrainer(
-            model=model,
-            args=SFTConfig(**settings),
-            train_dataset=Dataset.from_list(
-                [_features(r.prompt, r.completion) for r in case.peer_rows]
-            ),
-            processing_class=AutoTokenizer.from_pretrained(case.model),
-            peft_config=LoraConfig(
-                r=case.rank,
-                lora_alpha=2 * case.rank,
-                lora_dropout=0.0,
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-            ),
-            callbacks=[self.timer],
+        model = AutoModelForCausalLM.from_pretrained(
+            case.model, dtype=getattr(torch, option.dtype), attn_implementation=option.attention
         )
+        self.trainer: Any = TRAINERS[option.trainer](model, case, settings)
+        self.trainer.add_callback(self.timer)
 
-    def run(self) -> tuple[Clock, list[float]]:
-        """Train one pass over the rows; return what it took and the logged losses."""
+    def run(self, steps: int | None = None) -> tuple[Clock, list[float]]:
+        """Train one pass over the rows or some steps; return what it took and the logged losses."""
+        self.trainer.args.max_steps = steps or -1
+        start = Clock.now()
+        self._refer()
+        before = Clock.now().since(start)
         self.trainer.train()
-        return self.timer.end.since(self.timer.start), self.timer.losses
+        trained = self.timer.end.since(self.timer.start)
+        clock = Clock(before.cpu + trained.cpu, before.wall + trained.wall)
+        return clock, self.timer.losses
+
+    def _refer(self) -> None:
+        """Compute the reference's log-probabilities again, as every new training does first."""
+        trainer = self.trainer
+        if REFERENCE[0] in trainer.train_dataset.column_names:
+            rows = trainer.train_dataset.remove_columns(REFERENCE)
+            size = trainer.args.per_device_train_batch_size
+            trainer.train_dataset = trainer._precompute_ref_logps(rows, "train", size)
 
 
-def _features(prompt: list[int], completion: list[int]) -> dict[str, list[int]]:
-    return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}
+def _sft(model: PreTrainedModel, case: Case, settings: dict[str, Any]) -> SFTTrainer:
+    return SFTTrainer(
+        model=model,
+        args=SFTConfig(**settings),
+        train_dataset=_rows(case),
+        processing_class=AutoTokenizer.from_pretrained(case.model),
+        peft_config=peft_config(case.delta),
+    )
+
+
+def _plain(model: PreTrainedModel, case: Case, settings: dict[str, Any]) -> Trainer:
+    config = peft_config(case.delta)
+    tokenizer = AutoTokenizer.from_pretrained(case.model)
+    return Trainer(
+        model=model if config is None else get_peft_model(model, config),
+        args=TrainingArguments(**settings),
+        train_dataset=_rows(case),
+        data_collator=DataCollatorForSeq2Seq(tokenizer),
+        processing_class=tokenizer,
+    )
+
+
+def _dpo(model: PreTrainedModel, case: Case, settings: dict[str, Any]) -> DPOTrainer:
+    trainer = DPOTrainer(
+        model=model,
+        args=DPOConfig(**settings),
+        train_dataset=Dataset.from_list([_dialogue(case, row) for row in case.peer_rows]),
+        processing_class=AutoTokenizer.from_pretrained(case.model),
+        peft_config=peft_config(case.delta),
+    )
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    found = [tuple(row[name] for name in columns) for row in trainer.train_dataset]
+    assert found == [(row.prompt, row.completion, row.other) for row in case.peer_rows]
+    return trainer
+
+
+TRAINERS = {"sft": _sft, "dpo": _dpo, "plain": _plain}
+
+
+def _rows(case: Case) -> Dataset:
+    """Return token ids with labels at the answers."""
+    return Dataset.from_list(
+        [
+            {
+                "input_ids": row.prompt + row.completion,
+                "labels": [-100] * len(row.prompt) + row.completion,
+            }
+            for row in case.peer_rows
+        ]
+    )
+
+
+def _dialogue(case: Case, row: Row) -> dict[str, list[dict[str, str]]]:
+    """Return a pair as DPOTrainer wants it: it takes words alone, and its ids have to be ours."""
+    assert row.rejected is not None
+    return {
+        "prompt": [
+            {"role": "system", "content": case.instruction},
+            {"role": "user", "content": row.question},
+        ],
+        "chosen": [{"role": "assistant", "content": row.answer}],
+        "rejected": [{"role": "assistant", "content": row.rejected}],
+    }

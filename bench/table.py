@@ -1,4 +1,4 @@
-"""Writes every figure of `bench/README.md` and of the README's speed section from the raw results.
+"""Writes every figure and picture of the documents from the raw results.
 
     python bench/table.py [--check]
 
@@ -14,10 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import endpoint_table
 import search_table
 import technique_table
+import training_table
 from board_table import board, boards, lines, one
 from claims_table import claims
+from pictures import growth
 
 BENCH = Path(__file__).resolve().parent
 DOCUMENTS = (
@@ -26,7 +29,6 @@ DOCUMENTS = (
     BENCH.parent / "docs" / "boards.md",
     BENCH.parent / "docs" / "techniques.md",
 )
-CASES = {"short": "a short instruction", "labels": "an instruction that names all 77 intents"}
 
 Record = dict[str, Any]
 
@@ -38,12 +40,15 @@ def main() -> None:
     check = parser.parse_args().check
     results = newest(BENCH / "results")
     sections = {
-        "ratios": ratios(results),
-        "gate": gates(results),
-        "grid": grids(results),
+        "ratios": training_table.short(results),
+        "training": training_table.ratios(results),
+        "gate": training_table.gates(results),
+        "grid": training_table.grids(results),
+        "growth": training_table.growth(results),
         "startup": startup(results),
         "coverage": coverage(results),
-        "served": served(results),
+        "served": endpoint_table.served(results),
+        "rough_endpoint": endpoint_table.rough(results.get("rough-endpoint", [])),
         "judge": judges(results.get("judge", [])),
         "memory": memory(results),
         "prompt_search": search_table.simulated(results.get("prompt-search", [])),
@@ -56,11 +61,15 @@ def main() -> None:
         "techniques": technique_table.techniques(results.get("techniques", [])),
         "technique_files": technique_table.files(results.get("techniques", [])),
     }
+    texts = {path: fill(path.read_text(encoding="utf-8"), sections) for path in DOCUMENTS}
+    texts |= {
+        BENCH.parent / "docs" / f"growth-{name.removeprefix('scaling-')}.svg": growth(records)
+        for name, records in results.items()
+        if name.startswith("scaling-")
+    }
     stale = []
-    for path in DOCUMENTS:
-        old = path.read_text(encoding="utf-8")
-        new = fill(old, sections)
-        if new != old:
+    for path, new in texts.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != new:
             stale.append(path.relative_to(BENCH.parent).as_posix())
             if not check:
                 path.write_text(new, encoding="utf-8")
@@ -85,82 +94,6 @@ def fill(text: str, sections: dict[str, str]) -> str:
         if found:
             text = before + start + section + end + rest.partition(end)[2]
     return text
-
-
-def ratios(results: dict[str, list[Record]]) -> str:
-    """Return the table of rates: real tokens a CPU second, and how many times the peer's."""
-    rows = [
-        "| prompt | Savile | TRL + PEFT as shipped | TRL + PEFT at its best "
-        "| times shipped | times best |",
-        "|---|---|---|---|---|---|",
-    ]
-    for records in speed(results):
-        setup, result = one(records, "setup"), one(records, "summary")
-        rows.append(
-            f"| {CASES[setup['case']]}, {mean_tokens(setup)} tokens a row "
-            f"| {result['ours_tokens_per_cpu_second']:,.0f} "
-            f"| {result['shipped_tokens_per_cpu_second']:,.0f} "
-            f"| {result['best_tokens_per_cpu_second']:,.0f} ({result['best_option']}) "
-            f"| {span(result['ratio_to_shipped'])} | **{span(result['ratio_to_best'])}** |"
-        )
-    return lines(rows)
-
-
-def gates(results: dict[str, list[Record]]) -> str:
-    """Return the table of the equality gate."""
-    rows = [
-        "| prompt | loss of step 1, ours and theirs | relative difference "
-        "| gradient norm, ours and theirs | relative difference, worst tensor "
-        "| relative difference of the loss curve, worst step |",
-        "|---|---|---|---|---|---|",
-    ]
-    for records in speed(results):
-        gate = one(records, "gate")
-        losses, norms = gate["first_loss"], gate["gradient_norm"]
-        rows.append(
-            f"| {one(records, 'setup')['case']} | {losses[0]:.6f}, {losses[1]:.6f} "
-            f"| {gate['first_loss_relative']:.1e} | {norms[0]:.4f}, {norms[1]:.4f} "
-            f"| {gate['gradient_relative_worst_tensor']:.1e} ({gate['tensors']} tensors) "
-            f"| {gate['curve_relative_worst_step']:.1e} ({gate['curve_steps']} steps) |"
-        )
-    return lines(rows)
-
-
-def grids(results: dict[str, list[Record]]) -> str:
-    """Return what each of the peer's options reached in one pass, by case."""
-    parts = []
-    for records in speed(results):
-        parts += [
-            f"Prompt with {CASES[one(records, 'setup')['case']]}:",
-            "",
-            "| option of the peer | real tokens a CPU second |",
-            "|---|---|",
-        ]
-        tried = [r for r in records if r["kind"] == "grid"]
-        for r in sorted(tried, key=lambda r: -r["tokens_per_cpu_second"]):
-            parts.append(f"| {r['option']} | {r['tokens_per_cpu_second']:,.0f} |")
-        parts.append("")
-    return lines(parts[:-1])
-
-
-def served(results: dict[str, list[Record]]) -> str:
-    """Return the table of answers through our own loading and through an independent server."""
-    rows = [
-        "| case | technique | same answers | same prompt tokens | score, ours and served "
-        "| median request, ours and served |",
-        "|---|---|--:|--:|---|---|",
-    ]
-    for name in sorted(name for name in results if name.startswith("served-")):
-        record = one(results[name], "served")
-        for found in record["techniques"]:
-            scores = " ".join(f"{score:.3f}" for score in found["scores"])
-            seconds = " ".join(f"{1000 * s:.0f} ms" for s in found["latency_p50_seconds"])
-            n = found["rows"]
-            rows.append(
-                f"| {record['case']} | {found['technique']} | {found['same_answers']} of {n} "
-                f"| {found['same_prompt_tokens']} of {n} | {scores} | {seconds} |"
-            )
-    return lines(rows)
 
 
 def bad_starts(results: dict[str, list[Record]]) -> str:
@@ -295,28 +228,13 @@ def machines(results: dict[str, list[Record]]) -> str:
         versions = ", ".join(f"{k} {v}" for k, v in line["versions"].items() if v != "absent")
         probes = [r for r in records if r["kind"] == "pass"]
         rate = [p["probe_fp32_gflop_per_cpu_second"] for p in probes]
+        commit = f"; commit {line['commit']}" if line.get("commit") else ""
         probe = f"; matmul probe {min(rate)}-{max(rate)} GFLOP a CPU second (fp32)" if rate else ""
         rows.append(
             f"- {name}: {line['cpu']}, {line['cores']} cores, {' '.join(line['flags'])}; "
-            f"{versions}; load before {line['load_average_before']}: {line['note']}{probe}"
+            f"{versions}; load before {line['load_average_before']}: {line['note']}{probe}{commit}"
         )
     return lines(rows)
-
-
-def speed(results: dict[str, list[Record]]) -> list[list[Record]]:
-    """Return the records of every speed comparison."""
-    return [records for name, records in results.items() if name.startswith("lora-sft")]
-
-
-def mean_tokens(setup: Record) -> int:
-    """Return the mean length of a row in tokens."""
-    mean: float = setup["tokens"] / setup["rows"]
-    return round(mean)
-
-
-def span(ratio: list[float]) -> str:
-    """Return a median with its range over blocks."""
-    return f"{ratio[0]:.1f} ({ratio[1]:.1f}-{ratio[2]:.1f})"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ than a pass, so one process serves every option that needs the same environment.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -16,6 +17,8 @@ from types import TracebackType
 from typing import Any, Self
 
 BENCH = Path(__file__).resolve().parent
+NUMBERS = itertools.count(1)
+"""Of the processes, for their logs."""
 
 
 class Worker:
@@ -24,7 +27,14 @@ class Worker:
     def __init__(
         self, side: str, folder: Path, environment: dict[str, str] | None = None, threads: int = 1
     ) -> None:
-        """Start the process; it imports nothing heavy before the first request."""
+        """Start the process; it imports nothing heavy before the first request.
+
+        Args:
+            side: `ours` or `peer`.
+            folder: where the case lies.
+            environment: what it has beyond this process's environment.
+            threads: of its tensor operations.
+        """
         settings = {
             "OMP_NUM_THREADS": str(threads),
             "TOKENIZERS_PARALLELISM": "false",
@@ -32,7 +42,7 @@ class Worker:
             "TRANSFORMERS_VERBOSITY": "error",
             "TRL_EXPERIMENTAL_SILENCE": "1",
         }
-        self.log = folder / f"{side}-{'plain' if environment is None else 'environment'}.log"
+        self.log = folder / f"{next(NUMBERS)}-{side}.log"
         self.errors = self.log.open("w", encoding="utf-8")
         self.process = subprocess.Popen(
             [sys.executable, str(BENCH / "worker.py"), side, str(folder)],
@@ -70,7 +80,7 @@ class Worker:
         """End the process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=600)
         self.errors.close()
 
 
@@ -80,7 +90,7 @@ class Served:
     def __init__(self, side: str, folder: Path) -> None:
         """Remember what to serve; nothing is loaded yet."""
         self.side, self.folder = side, folder
-        self.runners: dict[str, Any] = {}
+        self.option, self.runner = "", None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what a request asks for."""
@@ -89,22 +99,26 @@ class Served:
         if request["do"] == "prepare":
             from ours import prepare
 
-            return prepare(self.folder, request["setup"], request["pairs"])
+            return prepare(self.folder, request)
         if request["do"] == "gate":
             from gate import gate
 
             return gate(Case.load(self.folder / "gate.json"))
-        return self.timed(Case.load(self.folder / "case.json"), request["option"])
+        return self.timed(Case.load(self.folder / "pass.json"), request["option"])
 
     def timed(self, case: Any, option: str) -> dict[str, Any]:
-        """Return what one pass took; the first pass of an option is preceded by one to warm up."""
+        """Return what one pass took; the first pass of an option is preceded by a step to warm up.
+
+        One option at a time is kept in memory.
+        """
         from machine import probe
 
-        if option not in self.runners:
-            self.runners[option] = self.runner(case, option)
-            self.runners[option].run()
+        if self.runner is None or option != self.option:
+            self.option, self.runner = option, None
+            self.runner = self.built(case, option)
+            self.runner.run(1)
         rates = probe()
-        clock, _losses = self.runners[option].run()
+        clock, _losses = self.runner.run()
         return {
             "cpu_seconds": round(clock.cpu, 4),
             "wall_seconds": round(clock.wall, 4),
@@ -113,7 +127,7 @@ class Served:
             **rates,
         }
 
-    def runner(self, case: Any, option: str) -> Any:
+    def built(self, case: Any, option: str) -> Any:
         """Build one side; importing it here keeps the two libraries' processes apart."""
         if self.side == "ours":
             from ours import Ours

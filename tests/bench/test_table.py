@@ -20,10 +20,6 @@ def test_newest_file_of_a_name_counts(tmp_path: Path) -> None:
     assert table.newest(tmp_path) == {"speed": [{"value": 2}]}
 
 
-def test_ratio_is_shown_with_its_range() -> None:
-    assert table.span([4.26, 4.01, 4.49]) == "4.3 (4.0-4.5)"
-
-
 def test_a_board_of_the_coverage_table_shows_the_present_rule_first() -> None:
     record = {"kind": "world", "world": "6 alike", "n": 200}
     for i, rule in enumerate(("present", "former", "plain")):
