@@ -1,9 +1,10 @@
-"""Start-up: CPU seconds of `savile --help`, and which heavy libraries it imports.
+"""Start-up: CPU seconds of the commands that need no model, and which heavy libraries they import.
 
     python bench/startup.py [--runs 10]
 
-The command line has to answer at once; torch and transformers take seconds to import, so
-they may not be among its modules. Results go to `bench/results/` as JSON lines.
+`savile --help`, `savile check` of a bundled case and `savile report` of a small finished run have
+to answer at once; torch and transformers take seconds to import, so they may not be among their
+modules. Results go to `bench/results/` as JSON lines.
 """
 
 from __future__ import annotations
@@ -14,21 +15,23 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import machine
 
 RESULTS = Path(__file__).resolve().parent / "results"
+CASE = str(files("savile") / "embedded" / "cases" / "easy_routing" / "task.yaml")
 FORBIDDEN = ("torch", "transformers")
 HEAVY = (*FORBIDDEN, "tokenizers", "scipy", "sklearn", "sacrebleu", "pyarrow", "numpy", "pydantic")
 LIST_MODULES = """
 import contextlib, io, json, sys
 from savile.cli import main
-sys.argv = ["savile", "--help"]
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-    main()
+    main(sys.argv[1:])
 print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
 """
 
@@ -38,26 +41,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10)
     runs = parser.parse_known_args()[0].runs
-    loaded = json.loads(_run("-c", LIST_MODULES))
-    heavy = [name for name in HEAVY if name in loaded]
-    seconds = [cpu_seconds("-m", "savile", "--help") for _ in range(runs)]
     floor = [cpu_seconds("-c", "pass") for _ in range(runs)]
-    record: dict[str, Any] = {
-        "kind": "startup",
-        "command": "savile --help",
+    lines = [machine.line()]
+    with tempfile.TemporaryDirectory() as folder:
+        done = str(Path(folder) / "run")
+        small = ("--only", "zero_shot", "--set", "budget.test_rows=32", "--quiet")
+        _run("-m", "savile", "run", CASE, "--out", done, *small)
+        for arguments in (["--help"], ["check", CASE], ["report", done]):
+            lines.append({"kind": "startup", **measured(arguments, runs), **_floor(floor)})
+            print(json.dumps(lines[-1], indent=1))
+    RESULTS.mkdir(exist_ok=True)
+    name = f"{datetime.now(UTC).date()}-startup.jsonl"
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (RESULTS / name).write_text(text, encoding="utf-8")
+    if slow := [line["command"] for line in lines[1:] if set(line["heavy_modules"]) & {*FORBIDDEN}]:
+        sys.exit(f"torch or transformers is imported by {', '.join(slow)}")
+
+
+def measured(arguments: list[str], runs: int) -> dict[str, Any]:
+    """Return what a command takes and imports."""
+    loaded = json.loads(_run("-c", LIST_MODULES, *arguments))
+    seconds = [cpu_seconds("-m", "savile", *arguments) for _ in range(runs)]
+    return {
+        "command": f"savile {arguments[0]}",
         "runs": runs,
         "cpu_seconds_min": round(min(seconds), 3),
         "cpu_seconds_median": round(statistics.median(seconds), 3),
-        "python_cpu_seconds_median": round(statistics.median(floor), 3),
-        "heavy_modules": heavy,
+        "heavy_modules": [name for name in HEAVY if name in loaded],
     }
-    RESULTS.mkdir(exist_ok=True)
-    lines = [json.dumps(machine.line()), json.dumps(record)]
-    name = f"{datetime.now(UTC).date()}-startup.jsonl"
-    (RESULTS / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(json.dumps(record, indent=1))
-    if set(heavy) & set(FORBIDDEN):
-        sys.exit("torch or transformers is imported by --help")
+
+
+def _floor(seconds: list[float]) -> dict[str, float]:
+    return {"python_cpu_seconds_median": round(statistics.median(seconds), 3)}
 
 
 def cpu_seconds(*arguments: str) -> float:

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import endpoint_table
+import ladder_table
+import memory_table
+import race_table
 import search_table
 import technique_table
 import training_table
@@ -51,9 +54,14 @@ def main() -> None:
         "rough_endpoint": endpoint_table.rough(results.get("rough-endpoint", [])),
         "judge": judges(results.get("judge", [])),
         "memory": memory(results),
+        "memory_expected": memory_table.expected(results.get("memory-estimates", [])),
+        "ladder": ladder_table.ladders(results),
+        "overhead": ladder_table.overheads(results),
         "prompt_search": search_table.simulated(results.get("prompt-search", [])),
         "prompt_gain": search_table.gained(results.get("prompt-gain", [])),
         "bad_start": bad_starts(results),
+        "replays": race_table.replays(results.get("racing", [])),
+        "race_worlds": race_table.worlds(results.get("racing", [])),
         "machine": machines(results),
         "board": board(results.get("board-hard_routing", [])),
         "boards": boards(results),
@@ -176,18 +184,15 @@ def limits(value: Record | None, unit: int = 100) -> str:
 
 
 def startup(results: dict[str, list[Record]]) -> str:
-    """Return the sentence about the start-up."""
-    if "startup" not in results:
-        return ""
-    record = one(results["startup"], "startup")
-    heavy = ", ".join(record["heavy_modules"]) or "none"
-    return lines(
-        [
-            f"`{record['command']}`: {record['cpu_seconds_median']:.2f} CPU seconds, median of "
-            f"{record['runs']} (the bare interpreter: {record['python_cpu_seconds_median']:.2f}). "
-            f"Heavy libraries imported: {heavy}."
-        ]
-    )
+    """Return what each command takes before it has anything to do."""
+    found = [r for r in results.get("startup", []) if r["kind"] == "startup"]
+    rows = ["| command | CPU seconds | heavy libraries imported |", "|---|--:|---|"]
+    for r in found:
+        heavy = ", ".join(r["heavy_modules"]) or "none"
+        rows.append(f"| `{r['command']}` | {r['cpu_seconds_median']:.2f} | {heavy} |")
+    floor = f"the bare interpreter: {found[0]['python_cpu_seconds_median']:.2f}" if found else ""
+    told = [f"Median of {found[0]['runs']}; {floor}."] if found else []
+    return lines([*rows, "", *told]) if found else ""
 
 
 def coverage(results: dict[str, list[Record]]) -> str:
