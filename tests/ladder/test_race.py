@@ -1,5 +1,6 @@
 """Who runs next in a race, who is stopped, and that a run with one is the same after a kill."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -219,12 +220,12 @@ def test_a_stopped_technique_has_a_dev_score_and_its_budget_and_no_test_score(
     for row in stopped.values():
         assert (row["score"], row["low"], row["high"], row["n"]) == (None, None, None, 0)
         assert row["dev_score"] is not None
-        assert row["reason"].startswith("stopped at ")
+        assert re.match(r"at \d+ % of its budget, with 0\.\d{3} on ", row["reason"])
         assert not list(raced[1].glob(f"measured/{row['technique']}-*"))
     for row in trained:
         searched = row["train_examples"]
         whole = searched + 2 * (320 - searched)
-        assert f"stopped at {100 * searched / whole:.0f} % of its budget" in row["reason"]
+        assert row["reason"].startswith(f"at {100 * searched / whole:.0f} % of its budget")
         assert 0 < searched < 320 / 2
     text = board_of(raced[1])["verdict"]["text"]
     assert "Stopped early and not measured on the test" in text

@@ -146,7 +146,10 @@ class _Run:
         if self.field is None:
             return [self.training.whole(cell) for cell in self.cells]
         begun = [self.training.begun(cell) for cell in self.cells]
-        return self.field.finish(begun, self.training.further)
+        stories = self.field.finish(begun, self.training.further)
+        stopped = (story for story in stories if story.stopped is not None)
+        self.work.total -= sum(map(self.training.unspent, stopped))
+        return stories
 
     # ── the sealed test ──────────────────────────────────────────────────────────────────────
 

@@ -81,7 +81,7 @@ class Field:
             why = f"with all of it, it could be at most {show.format(chance.most)} above {rival}"
         n, of = len(runner.rows), len(self.bench.dev)
         rows = f"{n} dev rows" if n == of else f"{n} of {of} dev rows"
-        at = f"stopped at {100 * self._spent(story):.0f} % of its budget"
+        at = f"at {100 * self._spent(story):.0f} % of its budget"
         reason = f"{at}, with {show.format(runner.score)} on {rows}: {why}"
         return replace(story, stopped=Stopped(reason, runner.score))
 

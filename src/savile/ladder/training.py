@@ -44,6 +44,13 @@ class Training:
         trained = searched + cell.seeds * cell.final_examples(n_tried)
         return predicted + trained * PASSES_TRAINED_ROW
 
+    def unspent(self, story: Story) -> float:
+        """Return the row passes that a stopped technique does without."""
+        cell, left = story.cell, story.cell.seeds - len(story.trials)
+        predicted = left * len(self.bench.dev) + cell.seeds * self.n_test
+        trained = left * cell.final_examples(len(story.searched))
+        return predicted + trained * PASSES_TRAINED_ROW
+
     def whole(self, cell: Cell) -> Story:
         """Do everything for one technique."""
         story = self.begun(cell)
