@@ -20,7 +20,7 @@ class Job(NamedTuple):
     instruction: str
     """What stands before every question; `{labels}` is all answers of the data."""
     delta: str = "lora"
-    """A name of `ours.DELTAS` and `peer.PEFT`."""
+    """A name of `ours.DELTAS`, known to `peer.peft_config`."""
     objective: str = "sft"
     """A name of `ours.OBJECTIVES` and `grid.GRIDS`."""
     learning_rate: float = 1e-3
@@ -28,6 +28,8 @@ class Job(NamedTuple):
     steps: int = 4
     """Optimizer steps of a timed pass of a full run at 5M."""
     shapes: tuple[str, ...] = ("5M", "30M")
+    gate_rows: int = 4
+    """Rows of a step of the equality gate."""
 
 
 CLASSIFY = "Classify the customer's message."
@@ -45,12 +47,14 @@ JOBS = {
         shapes=("5M", "30M", "wide", "135M"),
     ),
     "lora-medium": Job("B1", "LoRA SFT, E2E", "e2e", "Write the facts as one sentence."),
-    "lora-long": Job("B1", "LoRA SFT, GSM8K", "gsm8k", "Solve the problem step by step.", steps=2),
+    "lora-long": Job(
+        "B1", "LoRA SFT, GSM8K", "gsm8k", "Solve the problem step by step.", steps=2, gate_rows=2
+    ),
     "full": Job(
         "B2", "full SFT, Banking77", "banking77", CLASSIFY, "full", learning_rate=1e-4, steps=8
     ),
     "lora-labels": Job(
-        "B3", "LoRA SFT, 77 labels named, batch 32", "banking77", NAMED, batch_size=32, steps=2
+        "B3", "LoRA SFT, 77 labels named, batch 32", "banking77", NAMED, batch_size=32, steps=1
     ),
     "lora-labels-16": Job(
         "B3", "LoRA SFT, 77 labels named, batch 16", "banking77", NAMED, steps=2, shapes=("5M",)
@@ -66,7 +70,7 @@ JOBS = {
     ),
     "dpo": Job(
         "B6", "LoRA DPO, HH-RLHF", "hh_rlhf", "Continue the dialogue.", objective="dpo",
-        learning_rate=1e-4, batch_size=8, steps=1, shapes=("5M",),
+        learning_rate=1e-4, batch_size=8, steps=1, shapes=("5M",), gate_rows=2,
     ),
 }  # fmt: skip
 QUICK = ("lora-short", "full", "prompt-tuning")

@@ -112,7 +112,7 @@ def bench(
         effort: how thoroughly.
         data: folder of the data sets, from which the tokenizer learns.
     """
-    gate_batch = min(4, job.batch_size)
+    gate_batch = min(job.gate_rows, job.batch_size)
     setup = {
         **about,
         "title": job.title,
