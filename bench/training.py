@@ -59,14 +59,23 @@ class Side(NamedTuple):
 
 
 def main() -> None:
-    """Measure one job, or those of a quick or a full run, and write the results."""
-    options = arguments()
+    """Measure one job, or those of a quick or a full run, and write the results.
+
+    A job that fails does not keep the others from being measured.
+    """
+    options, failed = arguments(), []
     chosen = [options.job] if options.job else list(JOBS) if options.full else list(QUICK)
     for name in chosen:
         job = JOBS[name]
         every = job.shapes if options.full else job.shapes[:1]
         for shape in [options.shape] if options.shape else every:
-            save(f"training-{name}-{shape}", run(name, shape, options), options.out)
+            try:
+                save(f"training-{name}-{shape}", run(name, shape, options), options.out)
+            except SystemExit as problem:
+                failed.append(f"{name} {shape}: {problem}")
+                print(failed[-1], file=sys.stderr)
+    if failed:
+        sys.exit(f"{len(failed)} without a figure: {'; '.join(failed)}")
 
 
 def arguments() -> argparse.Namespace:
