@@ -218,9 +218,16 @@ def generate(
             running, tokens, lengths = running[alive], tokens[kept], lengths[kept]
             store.retain(kept)
         slots = torch.arange(int(lengths.max()) + 1, device=lm.device)
-        rows = torch.arange(len(running), device=lm.device)
-        seen = slots <= lengths[:, None]
-        store.append(Step(rows, lengths, lengths + store.stem_depth, seen, None, 1))
+        unseen = torch.zeros(len(running), len(slots), device=lm.device)
+        step = Step(
+            rows=torch.arange(len(running), device=lm.device),
+            slots=lengths,
+            depth=lengths + store.stem_depth,
+            mask=unseen.masked_fill_(slots > lengths[:, None], float("-inf")),
+            places=None,
+            width=1,
+        )
+        store.append(step)
         logits = lm.step(tokens, store)
         lengths = lengths + 1
     return answers

@@ -42,14 +42,16 @@ def attend_step(
         raise ValueError("announce the step with `append` before the model computes it")
     q, k, v = qkv
     keys, values = store.keys[layer], store.values[layer]
-    keys[step.rows, :, step.slots] = k.transpose(0, 1)
-    values[step.rows, :, step.slots] = v.transpose(0, 1)
-    p, used = store.stem_depth, step.allowed.shape[-1]
-    own = _table(q, step, len(keys)) @ keys[:, :, :used].transpose(-1, -2)
-    scores = torch.cat([q @ store.stem_keys[layer].transpose(-1, -2), _tokens(own, step)], -1)
+    for held, new in ((keys, k), (values, v)):
+        held.view(-1, held.shape[-1]).index_copy_(
+            0, step.lines(*held.shape[1:3]), new.flatten(0, 1)
+        )
+    p, used = store.stem_depth, step.mask.shape[-1]
+    far = q @ store.stem_keys[layer].transpose(-1, -2)
+    own = _tokens(_table(q, step, len(keys)) @ keys[:, :, :used].transpose(-1, -2), step)
     if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    scores[..., p:].masked_fill_(~step.allowed, float("-inf"))
+        far, own = (softcap * torch.tanh(x / softcap) for x in (far, own))
+    scores = torch.cat([far, own + step.mask.to(own.dtype)], -1)
     if window is not None:
         here = step.depth[:, None]
         before = torch.arange(p, device=q.device).expand(len(here), -1)

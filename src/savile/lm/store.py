@@ -10,8 +10,7 @@ Shape legend: H heads, P shared stem, A sequences, C slots, N tokens of a step, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,7 +20,8 @@ from torch.nn import functional
 from savile.lm.tree import Layout, Tree
 
 
-class Step(NamedTuple):
+@dataclass(kw_only=True)
+class Step:
     """The tokens that are appended next, sequence after sequence."""
 
     rows: Tensor
@@ -30,13 +30,22 @@ class Step(NamedTuple):
     """Where each is written, int64 [N]."""
     depth: Tensor
     """Their positions, int64 [N]."""
-    allowed: Tensor
-    """Which slots each sees, its own included, bool [N, C']."""
+    mask: Tensor
+    """What is added to the scores of the sequence's slots: 0, or minus infinity where a token does
+    not see one, float32 [N, C']."""
     places: Tensor | None
     """Where each stands in the table [A, E] of tokens by sequence, flat, int64 [N]; None where
     every sequence has the same number of tokens."""
     width: int
     """E: the most tokens of a sequence."""
+    _lines: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def lines(self, heads: int, slots: int) -> Tensor:
+        """Return where keys [H, N] are written in memory of the shape [A, H, C], flat [H * N]."""
+        if (heads, slots) not in self._lines:
+            head = torch.arange(heads, device=self.rows.device)[:, None]
+            self._lines[heads, slots] = ((self.rows * heads + head) * slots + self.slots).flatten()
+        return self._lines[heads, slots]
 
 
 @dataclass(kw_only=True)

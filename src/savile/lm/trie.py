@@ -152,6 +152,7 @@ class Rule:
         place = {key: number for number, key in enumerate(known)}
         rows = np.asarray([place[id(bias)] for bias in biases], np.int64)
         bias_KC = np.asarray(list(known.values()), np.float64)[:, trie.order]
+        self.trie = trie
         self.scale = np.asarray(scale, np.float64)[trie.order]
         self.bias = bias_KC[rows]
         self._most = _over(np.maximum, bias_KC, trie)[rows]
