@@ -80,7 +80,7 @@ def test_a_base_larger_than_the_free_memory_is_refused_before_it_is_read(
     with pytest.raises(NoMemory, match="the base does not fit the memory") as found:
         loading.load("llama", folder=models, device="cpu", dtype="float32")
     assert found.value.exit_code == 4
-    assert f"{4 * size:,} bytes for its weights" in str(found.value)
+    assert f"{4 * size + loading.WORKING:,} bytes: its weights" in str(found.value)
 
 
 @pytest.mark.parametrize("bar", [True, False])

@@ -25,6 +25,9 @@ from savile.lm.model import LM
 from savile.lm.quantization import Quantization, quantize
 from savile.lm.resolve import EMBEDDED, resolve
 
+WORKING: Final = 200_000_000
+"""Bytes that have to be free beside the weights: the tokenizer's library ends the process where it
+cannot have some of them."""
 BIG: Final = 2_000_000_000
 """Bytes of weights above which a CPU keeps them in bfloat16."""
 
@@ -120,7 +123,8 @@ def _check_room(base: str, path: Path, dtype: torch.dtype, device: torch.device)
         NoMemory: with the bytes that are needed and those that are free.
     """
     shapes = (model_folder.check_safetensors(file) for file in model_folder.weight_files(path))
-    need = dtype.itemsize * sum(math.prod(shape or ()) for own in shapes for shape in own.values())
+    weights = sum(math.prod(shape or ()) for own in shapes for shape in own.values())
+    need = dtype.itemsize * weights + WORKING
     for place in {torch.device("cpu"), device}:  # on the way to a GPU they pass the memory here
         free = memory.free_bytes(place)
         if free is not None and need > free:
@@ -129,7 +133,7 @@ def _check_room(base: str, path: Path, dtype: torch.dtype, device: torch.device)
                     what=f"the base does not fit the memory ({place})",
                     where=base,
                     found=f"{free:,} bytes free",
-                    expected=f"{need:,} bytes for its weights ({dtype})",
+                    expected=f"{need:,} bytes: its weights ({dtype}) and some to work with",
                     fix="Free some memory, or name a smaller base; compute.dtype: bfloat16 halves "
                     "what float32 needs.",
                 )
