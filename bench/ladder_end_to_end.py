@@ -1,6 +1,6 @@
 """A whole ladder on Banking77, against the same techniques one after another through TRL + PEFT.
 
-    python bench/ladder_end_to_end.py [--instruction short|labels] [--blocks 5] [--gate-only]
+    python bench/ladder_end_to_end.py [--instruction short|labels] [--blocks 5] [--scratch FOLDER]
 
 First the gate: both sides really run a small subset (few classes, the same rows, learning rates,
 presentations and prompts), and the best technique of each must be tied with that of the other.
@@ -46,8 +46,9 @@ def main() -> None:
         machine.line(),
         {"kind": "setup", **vars(options), "data": "banking77"},
     ]
-    with tempfile.TemporaryDirectory() as scratch:
-        small, whole = Path(scratch) / "small", Path(scratch) / "whole"
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = options.scratch or Path(temporary)
+        small, whole = scratch / "small", scratch / "whole"
         done = ours(small, options, options.gate_classes, options.gate_rows, options.gate_examples)
         asked = asked_of(small / "task.yaml", small / "run", rows=None, runs=True)
         passed = gate(asked, peer(small, asked | {"blocks": 0}, options.threads))
@@ -82,8 +83,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--gate-rows", type=int, default=120)
     parser.add_argument("--gate-examples", type=int, default=1920)
     parser.add_argument("--gate-only", action="store_true")
+    parser.add_argument("--ladder", default=LADDER)
+    parser.add_argument("--scratch", type=Path, help="keeps our finished runs for another call")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--results", type=lambda text: Path(text), default=BENCH / "results")
+    parser.add_argument("--results", type=Path, default=BENCH / "results")
     found = parser.parse_args()
     if not (DATA / "train.csv").is_file():
         sys.exit(
@@ -100,7 +103,9 @@ def ours(
     examples: int | None,
 ) -> float:
     """Run the ladder on some classes and rows; return its CPU seconds."""
-    folder.mkdir()
+    if (finished := folder / "cpu_seconds.json").is_file():
+        return float(json.loads(finished.read_text(encoding="utf-8")))
+    folder.mkdir(parents=True)
     labels: list[str] = []
     for name, most in (("train", None if rows is None else 3 * rows), ("test", rows)):
         with (DATA / f"{name}.csv").open(encoding="utf-8", newline="") as file:
@@ -133,10 +138,12 @@ def ours(
     }
     if examples is not None:
         spec["budget"] = {"train_examples": examples}
-    text = f'{json.dumps(spec, indent=1)[:-2]},\n "ladder": {json.dumps(LADDER)}}}\n'
-    (folder / "task.yaml").write_text(text.replace(json.dumps(LADDER), LADDER), encoding="utf-8")
+    text = f'{json.dumps(spec, indent=1)[:-2]},\n "ladder": {options.ladder}}}\n'  # JSON is YAML
+    (folder / "task.yaml").write_text(text, encoding="utf-8")
     command = ["-m", "savile", "run", str(folder / "task.yaml"), "--out", str(folder / "run")]
-    return cpu_seconds([*command, "--quiet"], options.threads)
+    taken = cpu_seconds([*command, "--quiet"], options.threads)
+    finished.write_text(json.dumps(taken), encoding="utf-8")
+    return taken
 
 
 def peer(folder: Path, asked: dict[str, Any], threads: int) -> list[Record]:
