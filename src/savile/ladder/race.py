@@ -3,7 +3,7 @@
 A technique starts short: a tuned one with its search, whose best run has 12 % of the share, a
 prompt with a quarter of the dev rows. Its whole runs follow, one a seed. The next one is that of
 
-    1. the best start of a family that has no technique under way, and its further seeds
+    1. the best start of each family, whatever it scores, until it has all its seeds
     2. the leader, the highest mean dev score of those with a whole run, while it has seeds left
     3. the best of the others that may still beat the leader by more than the margin
 
@@ -15,11 +15,11 @@ answered, a technique may beat the leader by at most the lesser of
     gain  =   max(2 g, 0.05 top),    g the most that any technique of its kind with more whole runs
               gained from where this one stands to its last; not known, not bounded
 
-`low` is the lower limit that holds at any time (`stats/sequence.py`), at 2.5 % for each bound,
-shared by all rivals and all looks (Bonferroni). The ceiling's share for the n-th technique that has
-a whole run is 1 / n (n + 1). Rows say nothing about curves: that one does not gain more than
-twice what all curves before it did is a rule, and what it costs is measured (`bench/racing.py`).
-The leader leads by its own mean, so it must have all its seeds before anything is left for it.
+`low` is the lower limit that holds at any time (`stats/sequence.py`): at 1 % for the paired bounds,
+shared by all rivals and all looks, and at 4 % for the ceilings, shared by all techniques, any of
+which may come to lead (Bonferroni). Rows say nothing about curves: that one does not gain more than
+twice what every known curve did is a rule, and what it costs is measured (`bench/racing.py`). The
+leader has all its seeds before anything is left for it.
 
 Everything follows from the runs there are: one that is killed comes to the same decisions, and a
 technique that was left comes back when a later curve shows that late gains are larger.
