@@ -1,5 +1,6 @@
 """`savile preferences`: what it prints and writes."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from savile import cli, data
 from savile import spec as specs
 from tests import small_case
+from tests.endpoint_server import Server
 
 HOT = ("--samples", "6", "--temperature", "8")
 
@@ -52,6 +54,29 @@ def test_json_is_one_document(
     assert document["pairs"] == len(rows_of(out)) == document["questions"]["paired"]
     assert sum(document["questions"].values()) == 20
     assert (document["samples"], document["temperature"], document["top_p"]) == (6, 8.0, 1.0)
+
+
+def test_an_endpoint_s_answers_are_kept_beside_the_file_and_never_paid_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    number = itertools.count()
+    with Server(lambda exchange: exchange.say(("yes", "no")[next(number) % 2])).running() as server:
+        base = f"{{endpoint: '{server.url}', model: m}}"
+        spec = small_case.write_case(tmp_path / "case", Path("BASE"), ladder="[zero_shot]")
+        spec.write_text(spec.read_text().replace("BASE", base))
+        given = ["preferences", str(spec), "--samples", "2", "--rows", "12", "-q", "-o"]
+        assert cli.main([*given, str(tmp_path / "one.jsonl")]) == 0
+        asked = len(server.seen)
+        assert asked == 24
+        assert cli.main([*given, str(tmp_path / "two.jsonl")]) == 0
+        assert len(server.seen) == asked
+        assert (tmp_path / "one.jsonl").read_text() == (tmp_path / "two.jsonl").read_text()
+        changed = f"base={base[:-1]}, request: {{temperature: 0}}}}"
+        three = tmp_path / "three.jsonl"
+        assert cli.main([*given, str(three), "--set", changed]) == 2
+        assert "base.request.temperature: is set" in capsys.readouterr().err
+        assert not three.exists()
 
 
 def test_logs_are_paired(task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

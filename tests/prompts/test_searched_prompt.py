@@ -10,11 +10,11 @@ import torch
 from savile.errors import DataError
 from savile.lm.fitting import Fitting
 from savile.lm.local import Local
-from savile.prompts.base import Frame
+from savile.prompts.base import Frame, Proposals
 from savile.prompts.base_halving import cost, halve, rounds
 from savile.prompts.searched_prompt import SearchedPrompt
 from savile.retrieval import Retriever
-from savile.types import Example
+from savile.types import Example, Message
 from tests import tiny
 
 TRAIN = [Example(id=f"{i:02}", input=f"x{i}", output=("a_1", "b_2")[i % 2]) for i in range(40)]
@@ -24,14 +24,23 @@ FRAME = Frame(instruction="Sort.", variants=("Order.", "Rank."), labels=("a_1", 
 class Likes:
     """A base that likes prompts which hold a text, and remembers what it was asked."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, writes: Sequence[str] = ()) -> None:
+        self.text, self.writes = text, writes
+        self.chats: list[str] = []
+        self.read: list[Example] = []
         self.asked: list[tuple[Frame, list[Example]]] = []
 
     def probabilities(self, frame: Frame, rows: Sequence[Example]) -> list[float]:
         self.asked.append((frame, list(rows)))
         shown = " ".join(message.content for message in frame.messages(rows[0]))
         return [(self.text in shown) * 0.5 + 0.01 * (int(row.id) % 3) for row in rows]
+
+    def proposals(
+        self, chat: Sequence[Message], n: int, *, shown: Sequence[Example], **how: int
+    ) -> Proposals:
+        self.chats.append(chat[-1].content)
+        self.read += shown
+        return Proposals(list(self.writes[:n]), "likes", 0.25)
 
 
 def search(model: Likes, frame: Frame = FRAME, seed: int = 0, **settings: int) -> Frame:
@@ -49,6 +58,47 @@ def test_what_the_base_likes_is_taken(likes: str, won: str) -> None:
     assert likes in " ".join(message.content for message in frame.messages(TRAIN[0]))
     assert frame.searched.gain == pytest.approx(0.5 if won != "given" else 0.0)
     assert frame.variants == ()
+
+
+def test_a_model_s_instructions_are_candidates_and_what_it_read_judges_nothing() -> None:
+    writes = ['"Put each in its box."', "Put each in its box.\n\nThat is all.", "", "Box it."]
+    model = Likes("Box it.", writes)
+    frame = search(model, proposals=4)
+    found = frame.searched
+    assert found is not None
+    assert frame.instruction == "Box it."
+    assert found.won == "proposal 2"
+    assert found.proposed == ("Put each in its box.", "Box it.")
+    assert (found.proposer, found.usd) == ("likes", 0.25)
+    assert found.told().endswith("; 2 instructions were proposed by likes for 0.25 USD")
+    assert {one.name for one in found.tried} >= {"given", "variant 1", "proposal 1, plain"}
+    (asked,) = model.chats
+    assert "The instruction now is: Sort." in asked
+    assert len(model.read) == 8
+    assert all(f"Input: {row.input}\nOutput: {row.output}" in asked for row in model.read)
+    judged = {row.input for _, rows in model.asked for row in rows}
+    assert judged
+    assert not judged & {row.input for row in model.read}
+
+
+def test_nobody_is_asked_for_proposals_unless_they_are_wanted() -> None:
+    model = Likes("Rank.", ["Box it."])
+    found = search(model).searched
+    assert model.chats == []
+    assert found is not None
+    assert (found.proposed, found.proposer, found.usd) == ((), "", None)
+    assert "proposed" not in found.told()
+
+
+def test_the_base_itself_proposes_where_no_other_does() -> None:
+    model = Fitting(Local(tiny.lm("llama")))
+    chat = [Message(role="user", content="Write.")]
+    one, again, other = (
+        model.proposals(chat, 2, shown=TRAIN[:3], seed=seed, max_new_tokens=6) for seed in (1, 1, 2)
+    )
+    assert one == again != other
+    assert (len(one.texts), one.by, one.usd) == (2, model.base.name, None)
+    assert model.asked == 3
 
 
 def test_each_wording_is_tried_in_each_form_once() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from savile import registry
 from savile.data import Dataset
@@ -29,8 +30,8 @@ class Bench:
     """The base and the rows that training and search may see; no test row is in it."""
 
     bases: Sequence[Base]
-    """Every base of the run, the teacher's and the judge's last; techniques stand on the first, or
-    `on` another."""
+    """Every base of the run, those of teacher, proposer and judge last; techniques stand on the
+    first, or `on` another."""
     frame: Frame
     """The task's words, before any prompt changes them."""
     train: Sequence[Example]
@@ -45,6 +46,8 @@ class Bench:
     """A model to learn from."""
     reward_function: RewardFunction | None = None
     """The user's own, in the place of the metric."""
+    proposer: Base | None = None
+    """What writes instructions for prompt searches; None: the base itself."""
     neighbors: Neighbors = field(default_factory=Neighbors)
     """Vectors of questions and worked examples, kept for the run."""
     needs: Known = field(default_factory=dict)
@@ -65,6 +68,10 @@ class Bench:
         assert isinstance(self.base, Local), "a technique that trains ran on a base without weights"
         return self.base.lm
 
+    def tally(self) -> Mapping[str, Any]:
+        """Return what endpoints were asked; what proposes is asked for a base that is here."""
+        return self.base.tally() or ({} if self.proposer is None else self.proposer.tally())
+
     def located(self, frame: Frame, rows: Sequence[Example]) -> Frame:
         """Return a frame that has looked up the worked examples of `rows`; nothing is attached."""
         return self.neighbors.located(self.base, frame, rows)
@@ -81,7 +88,8 @@ class Bench:
 
 
 def bench_of(spec: Spec, dataset: Dataset, *bases: Base) -> Bench:
-    """Return the bench of a run: train and dev, never test."""
+    """Return the bench of a run, or of its first base alone: train and dev, never test."""
+    place = spec.proposing_base
     return Bench(
         bases=bases,
         frame=frame_of(spec, dataset),
@@ -93,6 +101,7 @@ def bench_of(spec: Spec, dataset: Dataset, *bases: Base) -> Bench:
         dev_preferences=judges(dataset.dev_preferences),
         test_preferences=dataset.test_preferences,
         neighbors=Neighbors(folder=spec.folder),
+        proposer=bases[place] if place is not None and place < len(bases) else None,
     )
 
 

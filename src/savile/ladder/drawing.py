@@ -112,8 +112,11 @@ def answering(
     till = Till(Purse(spec.budget.usd), answers)
     base = open_base(spec.every_base[candidate.base], spec.folder, spec.compute, till)
     bench = bench_of(spec, dataset, base)
-    technique = build(candidate, bench.frame)
-    frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"), Fitting(base))
+    technique, place = build(candidate, bench.frame), spec.proposing_base
+    other = None if place is None else spec.every_base[place]
+    proposer = None if other is None else open_base(other, spec.folder, spec.compute, till)
+    fitting = Fitting(base, proposer=proposer)
+    frame = technique.frame(bench.frame, bench.train, bench.seed_of(0, "prompt"), fitting)
     limit = answer_limit(base, frame, bench.train)
     yield Answering(base, bench.located(frame, rows), limit, candidate.name)
 

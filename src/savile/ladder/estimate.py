@@ -1,7 +1,7 @@
 """What a run on an endpoint costs at most, before anything is asked; nothing heavy is imported.
 
     requests = sum over techniques and seeds of (judging dev rows + test rows) x samples + fitting
-               + 2 x pairs of a judge
+               + 2 x pairs of a judge + proposals
     USD      = sum over requests of the most that each can cost (`lm/endpoint/usage.py`)
 
 The prompts are those of the run. The test stays sealed: its rows count by their bytes.
@@ -23,8 +23,10 @@ from savile.judge.asking import HOW
 from savile.judge.question import Pair, chats
 from savile.ladder.seeds import derive
 from savile.ladder.task import frame_of, judges
+from savile.lm.base import Asked
 from savile.lm.endpoint import Endpoint, unopened
 from savile.predict import answer_limit, asked_of
+from savile.prompts import base_proposing
 from savile.prompts.base import Prompt, fold
 from savile.spec import Candidate, Spec
 from savile.spec.endpoint import EndpointSection
@@ -55,6 +57,10 @@ def at_most(spec: Spec, dataset: Dataset) -> Estimate | None:
             requests, usd = requests + n, usd + paid
     if spec.judge is not None and (base := bases[spec.judging_base]) is not None:
         n, paid = _judge(base, spec.judge, spec, dataset)
+        requests, usd = requests + n, usd + paid
+    place = spec.proposing_base
+    if place is not None and (base := bases[place]) is not None:
+        n, paid = _proposals(base, spec, dataset)
         requests, usd = requests + n, usd + paid
     priced = all(endpoint.price for endpoint in spec.endpoints)
     return Estimate(requests, usd if priced else None)
@@ -114,6 +120,20 @@ def _technique(base: Endpoint, spec: Spec, dataset: Dataset, asking: _Asking) ->
         alone = replace(asked, n=1)  # a server without `n` is sent the prompt once a sample
         usd += asked.n * sum(base.most_usd(frame.messages(row), alone) for row in asking.rows)
     return requests, usd
+
+
+def _proposals(base: Endpoint, spec: Spec, dataset: Dataset) -> tuple[int, float]:
+    """Return the instructions that are asked for, and the most they cost with the longest rows."""
+    asked = sum(
+        spec.seeds * int(settings.get("proposals", 0))
+        for candidate in spec.candidates(dataset.gives, len(dataset.train))
+        if candidate.reason is None
+        for _, settings in candidate.with_defaults
+    )
+    rows = sorted(dataset.train, key=lambda row: -len(row.input + row.output))
+    chat = base_proposing.asked(frame_of(spec, dataset), rows[: base_proposing.READ])
+    how = Asked(max_new_tokens=base_proposing.MOST_TOKENS, temperature=1.0)
+    return asked, asked * base.most_usd(chat, how)
 
 
 def _judge(base: Endpoint, judge: JudgeSection, spec: Spec, dataset: Dataset) -> tuple[int, float]:

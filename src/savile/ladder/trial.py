@@ -80,7 +80,7 @@ def run_trial(bench: Bench, attempt: Attempt) -> Outcome:
         outcome = guarded(lambda: _run(bench, attempt))
     peaks = [outcome.result.get("peak_bytes"), meter.peak_bytes]  # one inside begins again
     peak = max(filter(None, peaks), default=None)
-    spent = {"unit_seconds": meter.seconds, "peak_bytes": peak, **bench.base.tally()}
+    spent = {"unit_seconds": meter.seconds, "peak_bytes": peak, **bench.tally()}
     asked = {
         "technique": attempt.candidate.name,
         "candidate": candidate_json(attempt.candidate),
@@ -117,7 +117,7 @@ def _run(bench: Bench, attempt: Attempt) -> Outcome:
         return _continued(bench, attempt, attempt.begun)
     technique = build(attempt.candidate, bench.frame)
     seed = bench.seed_of(attempt.seed_index, "prompt")
-    fitting = Fitting(bench.base, lambda: attempt.on_passes(0.0))
+    fitting = Fitting(bench.base, lambda: attempt.on_passes(0.0), bench.proposer)
     frame = technique.frame(bench.frame, bench.train, seed, fitting)
     if technique.delta is None:
         return _prompted(bench, attempt, bench.located(frame, bench.dev), fitting.asked)

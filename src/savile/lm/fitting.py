@@ -9,14 +9,14 @@ from typing import final
 
 import torch
 
-from savile.lm.base import Asked, Base, Chat
+from savile.lm.base import Answer, Asked, Base, Chat
 from savile.lm.choose import Chooser
 from savile.lm.generate import rows_of_trees
 from savile.lm.local import Local
 from savile.lm.model import LM
 from savile.lm.neutral import Neutral
 from savile.lm.tree import Paths, build
-from savile.prompts.base import Frame
+from savile.prompts.base import Frame, Proposals
 from savile.types import Example
 
 
@@ -24,14 +24,20 @@ from savile.types import Example
 class Fitting:
     """Asks a base, and counts what it was asked."""
 
-    def __init__(self, base: Base, on_answers: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        base: Base,
+        on_answers: Callable[[], None] = lambda: None,
+        proposer: Base | None = None,
+    ) -> None:
         """Ask `base`.
 
         Args:
             base: what answers, with nothing attached.
             on_answers: called as answers arrive; an exception it raises ends the work.
+            proposer: what writes instructions; None: the base itself.
         """
-        self.base = base
+        self.base, self._proposer = base, proposer or base
         self._answered, self._read = 0, set[str]()
         self._on_answers = on_answers
 
@@ -53,6 +59,21 @@ class Fitting:
                     found[row] = answer.text
                 self._on_answers()
         return found
+
+    def proposals(
+        self, chat: Chat, n: int, *, shown: Sequence[Example], seed: int, max_new_tokens: int
+    ) -> Proposals:
+        """Return `n` answers of the model that proposes, drawn at temperature 1."""
+        asked = Asked(max_new_tokens=max_new_tokens, n=n, temperature=1.0, seed=seed)
+        self._read.update(row.input for row in shown)
+        found: list[Answer] = []
+        with closing(self._proposer.answers([chat], asked)) as groups:
+            for group in groups:
+                found += [answer for _, answer in group]
+                self._on_answers()
+        paid = [answer.usd for answer in found if answer.usd is not None]
+        usd = sum(paid) if len(paid) == len(found) > 0 else None
+        return Proposals([answer.text for answer in found], self._proposer.name, usd)
 
     def logprobs(self, chats: Sequence[Chat], answers: Sequence[str]) -> list[float]:
         """Return the log-probability of each answer and its end after its chat; minus infinity

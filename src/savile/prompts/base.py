@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from savile.prompts.base_calibration import Calibration
 from savile.prompts.base_constraint import Constraint
@@ -190,6 +190,16 @@ def folded(answer: str) -> str:
     return " ".join(answer.casefold().split()).rstrip(" .")
 
 
+class Proposals(NamedTuple):
+    """What a model wrote when it was asked for instructions."""
+
+    texts: list[str]
+    by: str
+    """Its name."""
+    usd: float | None
+    """What that cost at an endpoint; None where requests have no price."""
+
+
 class Model(Protocol):
     """The base, as a prompt may ask it while it is fitted."""
 
@@ -206,6 +216,18 @@ class Model(Protocol):
     def probabilities(self, frame: Frame, rows: Sequence[Example]) -> list[float]:
         """Return how likely the wanted answer of each row is under a frame: among the labels of a
         closed set, else per token (the geometric mean); 0 beyond the context; needs `weights`."""
+
+    def proposals(
+        self,
+        chat: Sequence[Message],
+        n: int,
+        *,
+        shown: Sequence[Example],
+        seed: int,
+        max_new_tokens: int,
+    ) -> Proposals:
+        """Return `n` answers, drawn at temperature 1, of the model that proposes: the base itself
+        where there is no other. `shown` are the rows whose labels the chat shows."""
 
 
 def fold(

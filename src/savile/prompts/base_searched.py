@@ -38,6 +38,12 @@ class Searched:
     """The lower 95 % limit of that gain on new rows: allows for picking the best of all rivals."""
     high: float
     """The upper 95 % limit."""
+    proposed: tuple[str, ...] = ()
+    """The instructions that a model wrote for the search, in the order of their names."""
+    proposer: str = ""
+    """The model that wrote them."""
+    usd: float | None = None
+    """What they cost at an endpoint; None where requests have no price."""
 
     def told(self) -> str:
         """Return the search in a line."""
@@ -45,5 +51,11 @@ class Searched:
         return (
             f"'{self.won}' of {rivals + 1} prompts, {self.gain:+.3f} [{self.low:+.3f}, "
             f"{self.high:+.3f}] in the probability of right answers on {self.rows} training rows, "
-            f"corrected for the best of {rivals}"
+            f"corrected for the best of {rivals}{self._told_of_proposals()}"
         )
+
+    def _told_of_proposals(self) -> str:
+        if not self.proposer:
+            return ""
+        paid = "" if self.usd is None else f" for {self.usd:.2g} USD"
+        return f"; {len(self.proposed)} instructions were proposed by {self.proposer}{paid}"

@@ -1,6 +1,6 @@
 """The best of many prompts, by successive halving on training rows: instruction and form searched.
 
-    candidates = {prompt.instruction, prompt.variants…} x {the given form, `formats`…}
+    candidates = {prompt.instruction, prompt.variants…, proposals…} x {the given form, `formats`…}
     taken      = the last of a halving by the mean over rows of p(right answer | prompt)
 
 p is the probability among the labels of a closed set, else the geometric mean over tokens: between
@@ -12,11 +12,12 @@ Source: Zhou et al. 2023, arXiv 2211.01910 (candidates of an instruction, scored
 subset, the good ones on more rows); Sclar et al. 2024, arXiv 2310.11324 (forms); the halving and
 its corrected gain in `base_halving.py`.
 
-What differs: no model proposes candidates, people and rewriting rules do; a candidate has to beat
-the given prompt; and the gain that is claimed allows for having picked the best of many. Dev and
-test have no part in it.
+What differs: candidates are people's, rewriting rules' and, where it is asked, a model's
+(`base_proposing.py`); a candidate has to beat the given prompt; and the gain that is claimed allows
+for having picked the best of many. Dev and test have no part in it.
 Cost: at most `budget` rows scored a seed, those of a candidate behind their shared prefix; no
-labelled row but the `judged` ones.
+labelled row but the `judged` ones and those that a proposer reads; `proposals` instructions that
+are written.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, final
 from annotated_types import Ge, Le, MaxLen
 
 from savile.errors import DataError, Problem
-from savile.prompts.base import Frame, Model, Prompt, pool_of
+from savile.prompts import base_proposing
+from savile.prompts.base import Frame, Model, Prompt, Proposals, pool_of
 from savile.prompts.base_format import Format
 from savile.prompts.base_halving import searched
 from savile.retrieval import same
@@ -75,6 +77,9 @@ class SearchedPrompt(Prompt):
     """Rows scored at most, summed over candidates."""
     judged: Annotated[int, Ge(2), Le(65536)] = 128
     """Training rows that judge at most; those that are shown are none of them."""
+    proposals: Annotated[int, Ge(0), Le(64)] = 0
+    """Instructions that a model writes and that are tried beside the given ones: the spec's
+    `prompt.proposer`, else the base itself."""
 
     def fit(
         self,
@@ -89,29 +94,45 @@ class SearchedPrompt(Prompt):
             DataError: nothing to search, or too few rows; the neighbors of rows are not looked up.
         """
         pool = pool_of(train)
-        found = self.candidates(frame, pool)
         if model is None:
+            longest = ("x" * base_proposing.MOST_LETTERS,) if self.proposals else ()
+            found = self.candidates(frame, pool, longest)
             probe = max(pool, key=lambda row: len(row.input), default=None)
             return found[0].frame if probe is None else max(found, key=_size(probe)).frame
         if frame.retriever is not None and frame.retriever.embedder:
             what = "searched_prompt cannot search around neighbors by vectors"
             raise DataError(Problem(what=what, fix="Write it before them in the technique's name"))
+        proposed, read = self._proposed(frame, pool, rng, model)
+        found = self.candidates(frame, pool, proposed.texts)
         if len(found) == 1:
-            what, fix = "there is nothing to search", "Give prompt.variants or `formats`"
+            what = "there is nothing to search"
+            fix = "Give prompt.variants, `formats` or `proposals`"
             raise DataError(Problem(what=what, fix=fix))
-        judges = self._judges(frame, pool, rng)
+        judges = self._judges(frame, pool, read, rng)
         won, record = searched(
             [one.name for one in found],
             len(judges),
             self.budget,
             lambda one, rows: model.probabilities(found[one].frame, judges[rows.start : rows.stop]),
         )
+        record = replace(
+            record, proposed=tuple(proposed.texts), proposer=proposed.by, usd=proposed.usd
+        )
         return replace(found[won].frame, searched=record)
 
-    def candidates(self, frame: Frame, pool: Sequence[Example]) -> list[Candidate]:
-        """Return the given prompt, then all others that write something else."""
+    def candidates(
+        self, frame: Frame, pool: Sequence[Example], proposed: Sequence[str] = ()
+    ) -> list[Candidate]:
+        """Return the given prompt, then all others that write something else.
+
+        Args:
+            frame: the given one.
+            pool: training rows.
+            proposed: instructions that a model wrote.
+        """
         wordings = [("", frame.instruction)]
         wordings += [(f"variant {n}", text) for n, text in enumerate(frame.variants, 1)]
+        wordings += [(f"proposal {n}", text) for n, text in enumerate(proposed, 1)]
         every = [
             Candidate(
                 ", ".join(filter(None, (wording, rule))) or "given",
@@ -126,9 +147,28 @@ class SearchedPrompt(Prompt):
             different.setdefault(repr((shown, one.frame.label_words)), one)
         return list(different.values())
 
-    def _judges(self, frame: Frame, pool: Sequence[Example], rng: random.Random) -> list[Example]:
-        """Return rows that no demonstration shows, in a drawn order."""
-        shown = {same(row.input) for row in frame.demonstrations}
+    def _proposed(
+        self, frame: Frame, pool: Sequence[Example], rng: random.Random, model: Model
+    ) -> tuple[Proposals, list[Example]]:
+        """Return the instructions that a model wrote, and the rows it read for that."""
+        if not self.proposals:
+            return Proposals([], "", None), []
+        whole = [row for row in pool if frame.shows_target(row)]
+        read = rng.sample(whole, min(base_proposing.READ, len(whole) // 2))
+        made = model.proposals(
+            base_proposing.asked(frame, read),
+            self.proposals,
+            shown=read,
+            seed=rng.getrandbits(31),
+            max_new_tokens=base_proposing.MOST_TOKENS,
+        )
+        return made._replace(texts=list(base_proposing.wordings(made.texts))), read
+
+    def _judges(
+        self, frame: Frame, pool: Sequence[Example], read: Sequence[Example], rng: random.Random
+    ) -> list[Example]:
+        """Return rows that no demonstration shows and no proposer read, in a drawn order."""
+        shown = {same(row.input) for row in (*frame.demonstrations, *read)}
         rest = [row for row in pool if same(row.input) not in shown and frame.shows_target(row)]
         rng.shuffle(rest)
         return rest[: self.judged]

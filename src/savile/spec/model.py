@@ -35,6 +35,8 @@ class PromptSection(Section):
     """The task in words, shown once at the start."""
     variants: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
     """Other wordings of `instruction`, tried by `searched_prompt`."""
+    proposer: Base | None = None
+    """A base that writes `searched_prompt`'s `proposals`; absent: the base itself."""
     system: str | None = None
     """Persona, policy or style; shown by the techniques that contain `system`."""
     labels: Annotated[tuple[str, ...] | Literal["auto"] | None, BeforeValidator(closed_set)] = None
@@ -169,11 +171,12 @@ class Spec(Section):
 
     @property
     def every_base(self) -> tuple[str | EndpointSection, ...]:
-        """The base models of the ladder, then the teacher's, then the judge's if it is another."""
+        """The base models of the ladder, then of teacher, proposer and a judge of its own."""
         teacher = () if self.teacher is None else (self.teacher.base,)
+        proposer = () if self.prompt.proposer is None else (self.prompt.proposer,)
         own = self.judge is None or self.judge.base in self.ladder_bases
         judge = () if own or self.judge is None else (self.judge.base,)
-        return (*self.ladder_bases, *teacher, *judge)
+        return (*self.ladder_bases, *teacher, *proposer, *judge)
 
     @property
     def ladder_bases(self) -> tuple[str | EndpointSection, ...]:
@@ -185,6 +188,12 @@ class Spec(Section):
         """The judge's place in `every_base`."""
         shared = [i for i, b in enumerate(self.ladder_bases) if self.judge and b == self.judge.base]
         return shared[0] if shared else len(self.every_base) - 1
+
+    @property
+    def proposing_base(self) -> int | None:
+        """The proposer's place in `every_base`; None where the base itself proposes."""
+        place = len(self.ladder_bases) + (self.teacher is not None)
+        return None if self.prompt.proposer is None else place
 
     @property
     def teaching_candidate(self) -> grammar.Candidate | None:
@@ -302,6 +311,8 @@ class Spec(Section):
             kept["teacher"]["base"] = decisive(self.teacher.base)
         if self.judge is not None:
             kept["judge"] = self.judge.decisive
+        if self.prompt.proposer is not None:
+            kept["prompt"]["proposer"] = decisive(self.prompt.proposer)
         return kept
 
 

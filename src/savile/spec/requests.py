@@ -13,12 +13,15 @@ from savile.spec.model import Spec
 
 
 def faults(spec: Spec) -> list[Fault]:
-    """Return the fields that a section's `request` sets otherwise than a technique on it does."""
+    """Return the fields that a section's `request` sets otherwise than what asks it does."""
     found = [
-        fault
-        for candidate, base, loc in _asked(spec)
-        for part, settings in candidate.with_defaults
-        for fault in _of(part, settings, candidate.name, base, loc)
+        *_proposer(spec),
+        *(
+            fault
+            for candidate, base, loc in _asked(spec)
+            for part, settings in candidate.with_defaults
+            for fault in _of(part, settings, candidate.name, base, loc)
+        ),
     ]
     return list({fault.loc: fault for fault in reversed(found)}.values())
 
@@ -31,6 +34,22 @@ def _asked(spec: Spec) -> Iterator[tuple[Candidate, EndpointSection, Loc]]:
             yield one, base, ("bases", one.base) if spec.bases else ("base",)
     if spec.teacher is not None and isinstance(spec.teacher.base, EndpointSection):
         yield spec.teacher.candidate, spec.teacher.base, ("teacher", "base")
+
+
+def _proposer(spec: Spec) -> Iterator[Fault]:
+    """Yield what is wrong with the model that proposes: nobody asks it, or it draws otherwise."""
+    base, loc = spec.prompt.proposer, ("prompt", "proposer")
+    if base is None:
+        return
+    candidates = [] if spec.ladder in ("auto", []) else spec.candidates(frozenset())
+    settings = [own for candidate in candidates for _, own in candidate.with_defaults]
+    if not any(own.get("proposals") for own in settings):
+        fix = "Write searched_prompt: {proposals: 8}, or remove it"
+        yield Fault(loc, "no technique of the ladder asks 'proposer' for proposals", fix=fix)
+    if isinstance(base, EndpointSection):
+        for field in overruled(base, {"temperature": 1.0, "top_p": 1.0, "seed": None}):
+            what = f"'request' sets '{field}', and proposals are drawn at temperature 1"
+            yield Fault((*loc, "request", field), what, found=str(base.request[field]))
 
 
 def _of(
