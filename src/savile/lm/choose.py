@@ -250,9 +250,9 @@ class _Search:
 
     def _logprobs(self, logits_NV: torch.Tensor) -> Floats:
         """Return log-probabilities [N, U] of the tokens that occur in choices."""
-        rows = (
-            max(1, TILE // logits_NV.shape[1]) if self.lm.device.type == "cpu" else len(logits_NV)
-        )
-        found = [tile.log_softmax(-1)[:, self.wanted] for tile in logits_NV.split(max(rows, 1))]
-        values: Floats = torch.cat(found).double().cpu().numpy()
+        total, vocabulary = logits_NV.shape
+        rows = max(1, TILE // vocabulary) if logits_NV.device.type == "cpu" else max(total, 1)
+        tiles = [logits_NV[at : at + rows] for at in range(0, total, rows)]
+        found = torch.cat([tile.log_softmax(-1)[:, self.wanted] for tile in tiles])
+        values: Floats = found.double().cpu().numpy()
         return values

@@ -98,6 +98,8 @@ class _Prompt(NamedTuple):
 
 
 def _seeds(chat: Chat, asked: Asked) -> list[int]:
+    if not asked.temperature:
+        return [0] * asked.n  # nothing is drawn, and a long chat takes a millisecond to hash
     return [seed_of(asked.seed, chat, sample) for sample in range(asked.n)]
 
 

@@ -122,7 +122,7 @@ def after_prompts(tree: Tree, layout: Layout, room: int) -> Store:
         raise ValueError("evaluate the tree with a layout whose `keep` is a dictionary")
     root = layout.stem - tree.stem
     shared = min(tree.stem, int(tree.depth[tree.ends].min()) + 1)  # a prompt may end on the stem
-    own = [[n + root for n in tree.path(int(end))][shared:] for end in tree.ends]
+    own = [_below(tree, int(end), shared, root) for end in tree.ends]
     sizes = [len(path) for path in own]
     index = _padded(own, max(sizes), layout.depth.device)
     p = shared + root
@@ -140,6 +140,15 @@ def after_prompts(tree: Tree, layout: Layout, room: int) -> Store:
         store.keys[layer] = _slots(k, index, room)
         store.values[layer] = _slots(v, index, room)
     return store
+
+
+def _below(tree: Tree, node: int, shared: int, root: int) -> list[int]:
+    """Return where the nodes down to `node` stand in memory, without the shared ones at the top."""
+    found = []
+    while node >= shared:  # the stem is packed first
+        found.append(node + root)
+        node = int(tree.parent[node])
+    return found[::-1]
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, device: torch.device) -> Tensor:

@@ -153,10 +153,15 @@ def build(groups: Sequence[Paths]) -> Tree:
     ends: list[int] = []
     rows: list[tuple[int, int, float, int]] = []
     sequences = separate = 0
+    prompt: Sequence[int] = ()
+    passed: list[int] = []
     for group in groups:
         if not group.prompt or not all(map(len, group.completions)):
             raise ValueError("a prompt or a completion needs at least one token")
-        end = trie.insert(group.prompt, -1)[-1]
+        shared = _common(prompt, group.prompt)
+        passed = passed[:shared]
+        passed += trie.insert(group.prompt[shared:], passed[-1] if passed else -1)
+        prompt, end = group.prompt, passed[-1]
         ends.append(end)
         for number, completion in enumerate(group.completions):
             weight = 1.0 if group.weights is None else group.weights[number]
@@ -186,6 +191,18 @@ def build(groups: Sequence[Paths]) -> Tree:
         sequences=sequences,
         separate_tokens=separate,
     )
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many tokens two sequences begin with alike, by comparing halves."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 class Block(NamedTuple):
