@@ -41,6 +41,12 @@ from savile.technique import build
 from savile.train import Progress
 from savile.types import Example, Prediction, Preference
 
+TOLD = (
+    *("status", "reason", "dev_score", "dev_loss", "history"),
+    *("examples", "steps", "tokens", "peak_bytes"),
+)
+"""What a trial's record says as its training says it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -185,22 +191,14 @@ def _tuned(
         way, attached, lambda own: train_chain(own, objectives, attached, on_progress=hear)
     )
     trained = chained.trained
-    told = {
-        "status": trained.status,
-        "reason": trained.reason,
-        "dev_score": trained.dev_score,
-        "dev_loss": trained.dev_loss,
+    result = {
+        **{name: getattr(trained, name) for name in TOLD},
         "start_loss": start.loss,
-        "examples": trained.examples,
-        "steps": trained.steps,
-        "tokens": trained.tokens,
         "flops": trained.flops + start.flops,
         "train_seconds": trained.seconds,
-        "history": trained.history,
-        "peak_bytes": trained.peak_bytes,
         **said,
     }
-    result = finite(told)
+    result = finite(result)
     if trained.status != "ok" or (attempt.search and not attempt.raced):
         return Outcome(result=result)
     predictions = trained.answers or _dev_answers(
