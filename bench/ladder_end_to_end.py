@@ -42,10 +42,8 @@ LONG = "Classify the customer's message into exactly one of these intents: {labe
 def main() -> None:
     """Run the gate, then both sides, and write what was found."""
     options = arguments()
-    records: list[Record] = [
-        machine.line(),
-        {"kind": "setup", **vars(options), "data": "banking77"},
-    ]
+    given = {k: v for k, v in vars(options).items() if not isinstance(v, Path)}
+    records: list[Record] = [machine.line(), {"kind": "setup", "data": "banking77", **given}]
     with tempfile.TemporaryDirectory() as temporary:
         scratch = options.scratch or Path(temporary)
         small, whole = scratch / "small", scratch / "whole"
