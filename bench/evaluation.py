@@ -183,9 +183,9 @@ def labels(lm: LM, asked: Questions, full: bool) -> Sides:
         zeros = [[0.0] * len(asked.labels)] * len(rows)
         own = Chooser(lm, asked.choices).scores(prompts, zeros).numpy()
         named = [asked.labels.index(label) for label in ours(rows)]
-        same = [a == b for a, b in zip(named, wanted.argmax(1), strict=True)]
+        same = [a == b for a, b in zip(named, wanted.argmax(1).tolist(), strict=True)]
         error = float(abs(own - wanted).max())
-        top = np.sort(wanted, 1)[:, -2:]
+        top = np.sort(wanted, 1)[:, -2:].tolist()
         ties = sum(not s and b - a <= TOLERANCE for s, (a, b) in zip(same, top, strict=True))
         return {
             "kind": "gate",

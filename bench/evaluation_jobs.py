@@ -54,7 +54,7 @@ JOBS = {
 }  # fmt: skip
 GROWTH = {
     "labels": [Job("", "labels", 0, labels=n, asked=(64, 2)) for n in (2, 5, 10, 20, 40, 77)],
-    "shots": [Job("", "labels", n, asked=(64, 1)) for n in (0, 1, 2, 4, 8, 16)],
+    "shots": [Job("", "labels", n, asked=(64, 1)) for n in (1, 2, 4, 8, 16)],
 }
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PACKAGES = ("savile", "torch", "transformers", "trl", "peft", "accelerate", "tokenizers")
+PACKAGES = ("savile", "torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "lm_eval")
 HERE = Path(__file__).resolve().parent
 PROBE_SIZE = 1024
 """Rows of the probe's square matrices: 2.1 GFLOP a product, some 10 ms on one core."""

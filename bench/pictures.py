@@ -29,12 +29,18 @@ STYLE = (
 Record = dict[str, Any]
 
 
-def growth(records: list[Record]) -> str:
-    """Return the picture of one scaling run: CPU milliseconds a row against what grows."""
+def growth(records: list[Record], sides: dict[str, str] = SIDES, each: str = "a row") -> str:
+    """Return the picture of one scaling run: CPU milliseconds a row against what grows.
+
+    Args:
+        records: of the run.
+        sides: names of what was timed, as they are shown.
+        each: what the time is of.
+    """
     about = next(r for r in records if r["kind"] == "about")
     points = [r for r in records if r["kind"] == "point"]
     across = scale([p["x"] for p in points], LEFT, WIDTH - RIGHT)
-    up = scale([1e3 * p[side] for p in points for side in SIDES], BOTTOM, TOP)
+    up = scale([1e3 * p[side] for p in points for side in sides], BOTTOM, TOP)
     parts = [f"<style>{STYLE}</style>", text(LEFT, 22, about["title"], "", "start")]
     for tick in across.ticks:
         x = across.at(tick)
@@ -46,19 +52,19 @@ def growth(records: list[Record]) -> str:
         parts.append(text(LEFT - 8, y + 4, shown(tick), "soft", "end"))
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(text(middle, BOTTOM + 40, about["unit"], "soft", "middle"))
-    parts.append(text(LEFT, TOP - 6, "CPU milliseconds a row", "soft", "start"))
-    ends = {side: up.at(1e3 * points[-1][side]) for side in SIDES}
+    parts.append(text(LEFT, TOP - 6, f"CPU milliseconds {each}", "soft", "start"))
+    ends = {side: up.at(1e3 * points[-1][side]) for side in sides}
     for side, y in apart(ends).items():
         drawn = [(across.at(p["x"]), up.at(1e3 * p[side])) for p in points]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in drawn)
         parts.append(f'<path class="line {side}" d="M{path}"/>')
         parts += [f'<circle class="{side}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>' for x, y in drawn]
-        parts.append(text(WIDTH - RIGHT + 10, y + 4, SIDES[side], "", "start"))
+        parts.append(text(WIDTH - RIGHT + 10, y + 4, sides[side], "", "start"))
     said = "; ".join(
-        f"{p['x']:,.0f}: {', '.join(f'{SIDES[s]} {1e3 * p[s]:,.1f} ms' for s in SIDES)}"
+        f"{p['x']:,.0f}: {', '.join(f'{sides[s]} {1e3 * p[s]:,.1f} ms' for s in sides)}"
         for p in points
     )
-    title = f"CPU time a row against {about['unit']}"
+    title = f"CPU time {each} against {about['unit']}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
         f"<title>{escape(title)}</title><desc>{escape(said)}</desc>{''.join(parts)}</svg>\n"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import endpoint_table
+import evaluation_table
 import ladder_table
 import memory_table
 import race_table
@@ -48,6 +49,8 @@ def main() -> None:
         "gate": training_table.gates(results),
         "grid": training_table.grids(results),
         "growth": training_table.growth(results),
+        "evaluation": evaluation_table.ratios(results),
+        "evaluation_growth": evaluation_table.growth(results),
         "startup": startup(results),
         "coverage": coverage(results),
         "served": endpoint_table.served(results),
@@ -74,6 +77,13 @@ def main() -> None:
         BENCH.parent / "docs" / f"growth-{name.removeprefix('scaling-')}.svg": growth(records)
         for name, records in results.items()
         if name.startswith("scaling-")
+    }
+    texts |= {
+        BENCH.parent / "docs" / f"growth-{name.removeprefix('evaluation-growth-')}.svg": growth(
+            records, evaluation_table.SIDES, "a question"
+        )
+        for name, records in results.items()
+        if name.startswith(evaluation_table.GROWTH)
     }
     stale = []
     for path, new in texts.items():
