@@ -43,7 +43,7 @@ def ratios(results: dict[str, list[Record]]) -> str:
                 gated(gate),
             ]
             rows.append(f"| {' | '.join(cells)} |")
-    return lines(rows)
+    return lines(rows) if len(rows) > 2 else ""
 
 
 def gated(gate: Record) -> str:
