@@ -255,3 +255,21 @@ def test_without_noise_a_good_start_costs_three_pieces() -> None:
 
     search(tuned_cell("lora", 1, 10_240, 1.0, 3), piece, RANKING)
     assert tried == [1.0, 4.0, 0.25]
+
+
+def test_a_loss_no_better_than_the_answers_frequency_is_a_constants() -> None:
+    plateau = {0.01: ("ok", 0.36, 0.702), 0.04: ("ok", 0.31, 1.3), 0.0025: ("ok", 0.2, 0.755)}
+    land = Landscape({**plateau, 0.000156: ("ok", 0.9, 0.2)}, start=1.36)
+    assert chosen(land, Ranking(n_dev=200, constant=0.28, prior=0.687)) == 0.000156
+    land = Landscape({**plateau, 0.000156: ("ok", 0.9, 0.2)}, start=1.36)
+    assert chosen(land, Ranking(n_dev=200, constant=0.28)) == 0.01
+
+
+def test_a_higher_rate_that_gains_next_to_nothing_on_a_constant_is_not_followed() -> None:
+    pieces = {0.01: ("ok", 0.46, 0.837), 0.04: ("ok", 0.57, 0.768), 0.000625: ("ok", 0.8, 0.4)}
+    land = Landscape(pieces, start=1.84)
+    assert chosen(land, Ranking(n_dev=200, constant=0.28, prior=0.687)) == 0.000625
+    assert land.tried == [0.01, 0.04, 0.000625, 0.000156]
+    slow = {0.01: ("ok", 0.28, 1.27), 0.04: ("ok", 0.33, 1.07), 0.64: ("ok", 0.8, 0.4)}
+    land = Landscape(slow, start=1.36)
+    assert chosen(land, Ranking(n_dev=200, constant=0.28, prior=0.687)) == 0.64

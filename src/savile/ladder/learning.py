@@ -16,6 +16,8 @@ Cost: one forward pass over the dev rows a training.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -29,6 +31,7 @@ from savile.ladder.folder import Unit
 from savile.ladder.improving import noise_of
 from savile.ladder.search import Ranking, as_good
 from savile.ladder.verdict import Start
+from savile.lm.local import Local
 from savile.lm.model import Work
 from savile.meter import forward_flops, work_since
 from savile.objectives.base import Objective
@@ -66,7 +69,30 @@ def ranking_of(bench: Bench) -> Ranking:
         answers = majority(bench.train, bench.dev)
         accepted = [row.accepted for row in bench.dev]
         constant = bench.metric.score(answers, accepted, bench.frame.labels)
-    return Ranking(n_dev=len(bench.dev), top=bench.metric.top, constant=constant)
+    top, prior = bench.metric.top, prior_loss(bench)
+    return Ranking(n_dev=len(bench.dev), top=top, constant=constant, prior=prior)
+
+
+def ranking_for(ranking: Ranking, candidate: Candidate) -> Ranking:
+    """Return the ranking of a technique's pieces: only a likelihood of answers is held against
+    their frequency."""
+    other = {"preferences", "feedback", "reward", "teacher"} & set(candidate.needs)
+    return replace(ranking, prior=math.inf) if other else ranking
+
+
+def prior_loss(bench: Bench) -> float:
+    """Return the dev loss a token of answering from a closed set by the answers' frequency among
+    the train rows, whatever is asked; infinite for open answers and behind an endpoint.
+
+    The tokens of an answer, the one that ends it included, share the answer's nats.
+    """
+    if not (bench.frame.labels and bench.train and bench.dev and isinstance(bench.base, Local)):
+        return math.inf
+    counts = Counter(row.output for row in bench.train)
+    total = len(bench.train) + len(bench.frame.labels)  # each label once more: none has odds of 0
+    nats = sum(-math.log((counts[row.output] + 1) / total) for row in bench.dev)
+    lengths = {label: bench.base.answer_tokens(label) for label in {r.output for r in bench.dev}}
+    return nats / sum(lengths[row.output] for row in bench.dev)
 
 
 def taught(trials: Sequence[Unit], against_start: Compared) -> bool | None:

@@ -4,9 +4,8 @@
     nothing learned yet:   x1/64, then x1/16, below what diverged or made the loss worse; x16 above
                            what changed nothing; the geometric middle between the two
     the first to learn:    x4 and x1/4 around it
-    a better one:          on in its direction by x4; by x16 while its dev score is what a constant
-                           answer gets, within noise
-    none of these better, and all answer like a constant: x1/16 below the lowest, once
+    a better one:          on in its direction by x4; by x16 while it answers like a constant
+    all answer like a constant, near the answers' frequency: x1/16 below the lowest, once
     tries left over:       x2 and x1/2, then x1.4 and x1/1.4, around the best rate
 
 The best rate is one that learned, if any did:
@@ -15,7 +14,9 @@ The best rate is one that learned, if any did:
     l* = the lowest dev loss among the rates whose dev score is at least s* - se
     best = the first of these, in the order they were tried, whose dev loss is at most l* + a
 
-where scores within the noise of a constant answer count the same. A run that diverged is never
+To answer like a constant is to have a dev score within the noise of the most frequent answer's, or
+a dev loss no lower than that of answers by their frequency among the train rows, where the answers
+are a closed set. Scores like a constant's count the same. A run that diverged is never
 chosen; rates without a dev loss (dev rows whose steps are missing) are ranked by score alone; the
 sealed test has no part in it. After a short run scores on few dev rows scatter, and many are 0,
 where the loss on dev still tells rates apart. A good start is tried with x4 and x1/4 and that is
@@ -52,6 +53,11 @@ STRIDE: Final = 16.0
 """A step from a rate that has yet to learn: what lies between is within a step of either end."""
 LEAP: Final = 64.0
 """The first step down from a rate that is too high to learn at all."""
+FLAT: Final = 0.1
+"""Part of the starting loss that a higher rate takes off at least, where a lower one was too slow:
+0.15 to 0.67 in trials that started a hundred times too low, 0.04 in one far too high."""
+PLATEAU: Final = 1.25
+"""Losses up to this multiple of the answers' frequency's are about as good as it."""
 REFINED: Final = (2.0, math.sqrt(2.0))
 """Distances for tries that are left when the best is bracketed."""
 SAME: Final = 1.01
@@ -68,11 +74,24 @@ class Ranking:
     """The metric's highest score."""
     constant: float = 0.0
     """Dev score of the most frequent answer."""
+    prior: float = math.inf
+    """Dev loss of answers by their frequency among the train rows; infinite where not known."""
 
     @property
     def floor(self) -> float:
         """The highest dev score that a constant answer may get by chance."""
         return self.constant + 2 * self.noise(self.constant)
+
+    def far(self, result: Result) -> bool:
+        """Return whether a piece answers like a constant, which its question does not change."""
+        low = float(result["dev_score"]) <= self.floor
+        return low or (math.isfinite(self.prior) and _loss(result) >= self.prior - AS_GOOD)
+
+    def flat(self, lower: Result, higher: Result) -> bool:
+        """Return whether two rates both came about as far as the answers' frequency, the higher one
+        hardly further: what is too slow for more has yet to come there, or gains."""
+        gained, start = _loss(lower) - _loss(higher), lower.get("start_loss") or 0.0
+        return _loss(lower) <= PLATEAU * self.prior < math.inf and gained < FLAT * start
 
     def noise(self, score: float) -> float:
         """Return the standard error of a score on the dev rows, as of a share of right answers."""
@@ -140,7 +159,7 @@ def next_rate(cell: Cell, results: Sequence[Result], ranking: Ranking) -> float 
     if best is None or not learned(best):
         return _rounded(_away(results))
     at = float(best["learning_rate"])
-    if (rate := _bracketing(at, results, far=best["dev_score"] <= ranking.floor)) is not None:
+    if (rate := _bracketing(at, results, ranking)) is not None:
         return rate
     if len(results) >= cell.tries:
         return None
@@ -174,22 +193,25 @@ def _rise(result: Result) -> float:
     return -math.inf if start is None or end is None else float(end) - float(start)
 
 
-def _bracketing(at: float, results: Sequence[Result], *, far: bool) -> float | None:
+def _bracketing(at: float, results: Sequence[Result], ranking: Ranking) -> float | None:
     """Return the next rate until the best one, `at`, has a neighbor on both sides.
 
     Three neighbors that all answer like a constant are too high, or slow: rates too low would have
     learned the more the higher they are.
     """
-    rates = [float(r["learning_rate"]) for r in results]
-    first = next(float(r["learning_rate"]) for r in results if learned(r))
+    by_rate = {float(r["learning_rate"]): r for r in results}
+    rates, far = list(by_rate), ranking.far(by_rate[at])
+    first = next(rate for rate, r in by_rate.items() if learned(r))
     downward = at < first
     beyond = not any(r < at if downward else r > at for r in rates)
+    near = max(rates) <= min(rates) * STRIDE * SAME
     if at != first and beyond and far:
+        if not downward and near and ranking.flat(by_rate[first], by_rate[at]):
+            return _rounded(min(rates) / STRIDE)
         return _rounded(at / STRIDE if downward else at * STRIDE)
     if sides := _open_sides(at, results, STEP):
         return sides[-1] if downward else sides[0]
-    alone = at == first and max(rates) <= min(rates) * STRIDE * SAME
-    return _rounded(min(rates) / STRIDE) if alone and far else None
+    return _rounded(min(rates) / STRIDE) if at == first and near and far else None
 
 
 def _open_sides(at: float, results: Sequence[Result], factor: float) -> list[float]:

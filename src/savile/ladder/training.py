@@ -13,6 +13,7 @@ from typing import Any
 
 from savile.ladder.bench import Bench
 from savile.ladder.folder import Unit, unit_id
+from savile.ladder.learning import ranking_for
 from savile.ladder.plan import Cell
 from savile.ladder.progress import PASSES_TRAINED_ROW, Phase, Work
 from savile.ladder.race import first_rows
@@ -72,7 +73,7 @@ class Training:
             pieces.append(self._piece(candidate, cell, piece, rate))
             return pieces[-1].result
 
-        found = search(cell, attempt, self.ranking)
+        found = search(cell, attempt, ranking_for(self.ranking, candidate))
         n_tried = len(found.results)
         self.work.total += self.passes(cell, n_tried) - self.passes(cell, cell.tries)
         story = replace(story, searched=found.results, found=found)
