@@ -31,7 +31,7 @@ class Plan:
     max_grad_norm: float = 1.0
     weight_decay: float = 0.0
     tokens_per_tree: int = 4096
-    """Most tokens of one forward pass; larger steps are accumulated."""
+    """Most tokens of one tree; larger steps are accumulated."""
     reached: float | None = None
     """Dev loss that a short run with this rate came to, where there was one."""
 

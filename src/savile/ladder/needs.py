@@ -27,6 +27,7 @@ from savile.lm import live
 from savile.lm.generate import rows_of_trees
 from savile.lm.local import Local
 from savile.lm.model import LM
+from savile.lm.packing import own_tokens, shared_tokens
 from savile.lm.tree import Paths, build
 from savile.objectives.base import Objective, drawn
 from savile.predict import asked_of, predict
@@ -73,18 +74,31 @@ class Needs:
     """Of one tree, forward and back, without the gradients of what trains."""
     reading: Growing = NOTHING
     """Of one tree, forward alone: dev rows, a reference."""
+    stem: int = 0
+    """Tokens that all prompts begin with: once in a tree."""
     sizes: Sequence[int] = ()
-    """Tokens of every item as separate sequences."""
+    """Tokens that every item adds to a tree."""
     batch_size: int = 1
     answering: float = 0.0
 
     def at(self, tokens_per_tree: int) -> int:
         """Return the bytes with trees of so many tokens."""
-        largest, divided = _largest(self.sizes, self.batch_size, tokens_per_tree)
+        largest, divided = self._largest(tokens_per_tree)
         tree = self.step.at(largest) + (self.gradients if divided else 0)
-        read = max([*self.sizes, min(tokens_per_tree, sum(self.sizes))], default=0)
+        one = self.stem + max(self.sizes, default=0)
+        read = max(one, min(tokens_per_tree, self.stem + sum(self.sizes)))
         alone = self.step.fixed + self.gradients
         return int(self.kept + SCATTER * max(tree, alone, self.reading.at(read), self.answering))
+
+    def _largest(self, tokens_per_tree: int) -> tuple[int, bool]:
+        """Return the tokens of the largest tree that steps will have, and whether a step has
+        several trees."""
+        if not self.sizes:
+            return 0, False
+        steps = drawn(self.sizes, self.batch_size, random.Random(0))
+        whole = self.stem + max(sum(next(steps)) for _ in range(STEPS))
+        largest = max(self.stem + max(self.sizes), min(tokens_per_tree, whole))
+        return largest, whole > tokens_per_tree
 
 
 Known = dict[tuple[str, bool], Needs]
@@ -111,15 +125,16 @@ def of_training(
     answers = of_answering(lm, job.frame, job.dev, job.max_new_tokens)
     found = []
     for items in _items(job, objectives):
-        items.sort(key=_tokens)
-        sizes = [_tokens(item) for item in items]
+        stem = shared_tokens(items)
+        items.sort(key=lambda item, stem=stem: own_tokens(item, stem))  # type: ignore[misc]
         found.append(
             Needs(
                 kept=kept,
                 gradients=stored,
                 step=_step(lm, items, parameters, twice=twice),
                 reading=_reading(lm, items),
-                sizes=sizes,
+                stem=stem,
+                sizes=[own_tokens(item, stem) for item in items],
                 batch_size=job.plan.batch_size,
                 answering=answers,
             )
@@ -144,8 +159,9 @@ def _items(job: Job, objectives: Sequence[Objective]) -> Iterator[list[Paths]]:
         yield [Paths(row.prompt, [row.completion]) for row in rows if row.completion]
 
 
-def _tokens(item: Paths) -> int:
-    return sum(len(item.prompt) + len(completion) for completion in item.completions)
+def _tokens(items: Sequence[Paths]) -> int:
+    stem = shared_tokens(items)
+    return stem + sum(own_tokens(item, stem) for item in items)
 
 
 def _step(lm: LM, items: Sequence[Paths], parameters: Sequence[Tensor], *, twice: bool) -> Growing:
@@ -169,7 +185,7 @@ def _step(lm: LM, items: Sequence[Paths], parameters: Sequence[Tensor], *, twice
     ]
     try:
         with live.checkpointed(lm) if twice else nullcontext():
-            return _grown([(run(some), sum(map(_tokens, some))) for some in _samples(items)])
+            return _grown([(run(some), _tokens(some)) for some in _samples(items)])
     finally:
         for handle in handles:
             handle.remove()
@@ -182,7 +198,7 @@ def _reading(lm: LM, items: Sequence[Paths]) -> Growing:
     before, counted = replace(lm.work), []
     for some in _samples(items):
         held = live.held_by(lambda some=some: lm.logprobs(build(some)))  # type: ignore[misc]
-        counted.append((held, sum(map(_tokens, some))))
+        counted.append((held, _tokens(some)))
     lm.work = before
     return _grown(counted)
 
@@ -228,13 +244,3 @@ def _grown(counted: Sequence[tuple[int, int]]) -> Growing:
         return Growing(0.0, more / max(more_tokens, 1))
     slope = (more - few) / (more_tokens - tokens)
     return Growing(max(0.0, more - slope * more_tokens), slope)
-
-
-def _largest(sizes: Sequence[int], batch_size: int, tokens_per_tree: int) -> tuple[int, bool]:
-    """Return the tokens of the largest tree that steps will have, and whether a step has several
-    trees."""
-    if not sizes:
-        return 0, False
-    steps = drawn(sizes, batch_size, random.Random(0))
-    largest = max(sum(next(steps)) for _ in range(STEPS))
-    return max(max(sizes), min(tokens_per_tree, largest)), largest > tokens_per_tree

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from savile.lm.generate import sample
 from savile.lm.model import LM
+from savile.lm.packing import packs
 from savile.lm.tree import Paths, Tree, build
 
 
@@ -32,9 +33,9 @@ class Rollout:
     """log p of its tokens under the reference, float32 [T]."""
 
     @property
-    def tokens(self) -> int:
-        """Tokens as a separate sequence."""
-        return len(self.prompt) + len(self.answer)
+    def paths(self) -> Paths:
+        """The prompt and its one completion."""
+        return Paths(self.prompt, [self.answer])
 
     @property
     def kl(self) -> float:
@@ -83,19 +84,14 @@ def roll_out(
 @torch.no_grad()
 def token_logprobs(lm: LM, rollouts: Sequence[Rollout], tokens_per_tree: int) -> list[Tensor]:
     """Return log p of every answer's tokens, float32 [T] each, on the CPU."""
-    found: list[Tensor] = []
-    pack: list[Rollout] = []
-    for one in [*rollouts, None]:
-        full = one is None or sum(r.tokens for r in pack) + one.tokens > tokens_per_tree
-        if pack and full:
-            flat = lm.logprobs(tree_of(pack)).cpu()
-            found += torch.split(flat, [len(r.answer) for r in pack])
-            pack = []
-        if one is not None:
-            pack.append(one)
-    return found
+    found: dict[int, Tensor] = {}
+    for pack in packs(range(len(rollouts)), tokens_per_tree, lambda n: rollouts[n].paths):
+        flat = lm.logprobs(tree_of([rollouts[n] for n in pack])).cpu()
+        parts = torch.split(flat, [len(rollouts[n].answer) for n in pack])
+        found |= zip(pack, parts, strict=True)
+    return [found[n] for n in range(len(rollouts))]
 
 
 def tree_of(rollouts: Sequence[Rollout]) -> Tree:
     """Return the tree of rollouts; their tokens are its targets, in order."""
-    return build([Paths(one.prompt, [one.answer]) for one in rollouts])
+    return build([one.paths for one in rollouts])

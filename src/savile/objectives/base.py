@@ -84,7 +84,7 @@ class TrainingData:
     batch_size: int
     """Examples of one optimizer step."""
     tokens_per_tree: int
-    """Most separate tokens that go into one tree."""
+    """Most tokens of one tree."""
     steps: int = 1
     """Optimizer steps that are planned."""
     max_new_tokens: int = 128
@@ -144,8 +144,8 @@ class Objective(ABC):
 
     @abstractmethod
     def trees(self, items: Sequence[Any], tokens_per_tree: int) -> Sequence[Batch]:
-        """Pack examples into trees of at most `tokens_per_tree` separate tokens (one example may
-        exceed it alone); their shares add up to 1."""
+        """Pack examples into trees of at most `tokens_per_tree` tokens (one example may exceed it
+        alone); their shares add up to 1."""
 
     @abstractmethod
     def loss(self, lm: LM, batch: Any) -> tuple[Tensor, dict[str, float]]:
@@ -183,17 +183,3 @@ def drawn(items: Sequence[T], n: int, rng: random.Random) -> Iterator[list[T]]:
             order = order or rng.sample(range(len(items)), len(items))
             step.append(items[order.pop()])
         yield step
-
-
-def packs(items: Sequence[T], tokens_per_tree: int, size: Callable[[T], int]) -> list[list[T]]:
-    """Divide items, shortest first, into packs of at most `tokens_per_tree` tokens by `size`."""
-    found: list[list[T]] = []
-    used = 0
-    for item in sorted(items, key=size):
-        own = size(item)
-        if not found or used + own > tokens_per_tree:
-            found.append([])
-            used = 0
-        found[-1].append(item)
-        used += own
-    return found

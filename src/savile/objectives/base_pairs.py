@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from savile.lm.model import LM
+from savile.lm.packing import packs
 from savile.lm.tree import Paths, build
-from savile.objectives.base import Batch, Objective, TrainingData, packs
+from savile.objectives.base import Batch, Objective, TrainingData
 
 
 class Pair(NamedTuple):
@@ -78,12 +79,12 @@ class FromPairs(Objective):
         """Pack pairs; each counts the same."""
         return [
             PairBatch(
-                tree=build([Paths(pair.prompt, [pair.chosen, pair.rejected]) for pair in pack]),
+                tree=build([pair_paths(pair) for pair in pack]),
                 examples=len(pack),
                 share=len(pack) / len(items),
                 pairs=pack,
             )
-            for pack in packs(items, tokens_per_tree, pair_tokens)
+            for pack in packs(items, tokens_per_tree, pair_paths)
         ]
 
     def loss(self, lm: LM, batch: PairBatch) -> tuple[Tensor, dict[str, float]]:
@@ -112,6 +113,6 @@ def pairs_of(data: TrainingData) -> list[Pair]:
     ]
 
 
-def pair_tokens(pair: Pair) -> int:
-    """Return the tokens of a pair as separate sequences."""
-    return 2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+def pair_paths(pair: Pair) -> Paths:
+    """Return a pair as the prompt and its two completions."""
+    return Paths(pair.prompt, [pair.chosen, pair.rejected])

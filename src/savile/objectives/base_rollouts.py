@@ -19,8 +19,9 @@ from torch import Tensor
 
 from savile.lm.generate import sample
 from savile.lm.model import LM
+from savile.lm.packing import packs
 from savile.lm.rollouts import Rollout, roll_out, tree_of
-from savile.objectives.base import Batch, Encoded, Objective, TrainingData, Written, drawn, packs
+from savile.objectives.base import Batch, Encoded, Objective, TrainingData, Written, drawn
 
 STEPS_PER_ROUND: Final = 4
 """Optimizer steps of one pass over the answers of a round, at least."""
@@ -114,7 +115,7 @@ class FromRollouts(Objective):
                 judged=pack,
                 told={},
             )
-            for pack in packs(items, tokens_per_tree, lambda judged: judged.rollout.tokens)
+            for pack in packs(items, tokens_per_tree, lambda judged: judged.rollout.paths)
         ]
 
     def steps(

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from savile.lm.model import LM
+from savile.lm.packing import packs
 from savile.lm.tree import Paths, build
-from savile.objectives.base import Batch, Encoded, Objective, TrainingData, packs
+from savile.objectives.base import Batch, Encoded, Objective, TrainingData
 
 
 def negative_log_likelihood(logprobs_M: Tensor, weights_M: Tensor) -> Tensor:
@@ -30,11 +31,11 @@ class FromRows(Objective):
         total = sum(len(row.completion) for row in items)
         return [
             Batch(
-                tree=build([Paths(row.prompt, [row.completion]) for row in pack]),
+                tree=build([_paths(row) for row in pack]),
                 examples=len(pack),
                 share=sum(len(row.completion) for row in pack) / total,
             )
-            for pack in packs(items, tokens_per_tree, lambda row: len(row[0]) + len(row[1]))
+            for pack in packs(items, tokens_per_tree, _paths)
         ]
 
     def loss(self, lm: LM, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -42,3 +43,7 @@ class FromRows(Objective):
         logprobs = lm.logprobs(batch.tree)
         weights = torch.from_numpy(batch.tree.targets.weight).to(logprobs.device)
         return batch.share * negative_log_likelihood(logprobs, weights), {}
+
+
+def _paths(row: Encoded) -> Paths:
+    return Paths(row.prompt, [row.completion])

@@ -24,8 +24,9 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from savile.lm.model import LM
+from savile.lm.packing import packs
 from savile.lm.tree import Paths, build
-from savile.objectives.base import Batch, Encoded, Objective, TrainingData, packs
+from savile.objectives.base import Batch, Encoded, Objective, TrainingData
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -86,12 +87,12 @@ class Distill(Objective):
         total = sum(len(one.row.completion) for one in items)
         return [
             TaughtBatch(
-                tree=build([Paths(one.row.prompt, [one.row.completion]) for one in pack]),
+                tree=build([_paths(one) for one in pack]),
                 examples=len(pack),
                 share=sum(len(one.row.completion) for one in pack) / total,
                 taught=pack,
             )
-            for pack in packs(items, tokens_per_tree, _tokens)
+            for pack in packs(items, tokens_per_tree, _paths)
         ]
 
     def loss(self, lm: LM, batch: TaughtBatch) -> tuple[Tensor, dict[str, float]]:
@@ -107,5 +108,5 @@ class Distill(Objective):
         return loss, {"soft_loss": batch.share * float(soft.detach())}
 
 
-def _tokens(one: Taught) -> int:
-    return len(one.row.prompt) + len(one.row.completion)
+def _paths(one: Taught) -> Paths:
+    return Paths(one.row.prompt, [one.row.completion])

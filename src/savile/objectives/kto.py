@@ -22,8 +22,9 @@ from annotated_types import Gt
 from torch import Tensor
 
 from savile.lm.model import LM
+from savile.lm.packing import packs
 from savile.lm.tree import Paths, build
-from savile.objectives.base import Batch, Objective, TrainingData, drawn, packs
+from savile.objectives.base import Batch, Objective, TrainingData, drawn
 
 
 class Judged(NamedTuple):
@@ -91,7 +92,7 @@ class KTO(Objective):
         known: dict[int, tuple[float, float]] = {}
         place = {id(row): number for number, row in enumerate(rows)}
         with torch.no_grad():
-            for pack in packs(rows, data.tokens_per_tree, _tokens):
+            for pack in packs(rows, data.tokens_per_tree, _paths):
                 own, other = _logprobs(lm, pack)
                 for row, *both in zip(pack, own.tolist(), other.tolist(), strict=True):
                     known[place[id(row)]] = (both[0], both[1])
@@ -106,7 +107,7 @@ class KTO(Objective):
                 share=len(pack) / len(items),
                 rows=pack,
             )
-            for pack in packs(items, tokens_per_tree, _tokens)
+            for pack in packs(items, tokens_per_tree, _paths)
         ]
 
     def batches(
@@ -140,13 +141,13 @@ def _other(flat: Sequence[tuple[list[int], list[int], bool]], n: int) -> list[in
     return next((answer for asked, answer, _ in following if asked != prompt), own)
 
 
-def _tokens(row: Judged) -> int:
-    return 2 * len(row.prompt) + len(row.answer) + len(row.other)
+def _paths(row: Judged) -> Paths:
+    return Paths(row.prompt, [row.answer, row.other])
 
 
 def _logprobs(lm: LM, rows: Sequence[Judged]) -> tuple[Tensor, Tensor]:
     """Return log p of the rows' answers and of the others', [n] each."""
-    tree = build([Paths(row.prompt, [row.answer, row.other]) for row in rows])
+    tree = build([_paths(row) for row in rows])
     both = lm.sequence_logprobs(tree).view(-1, 2)
     return both[:, 0], both[:, 1]
 

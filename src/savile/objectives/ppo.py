@@ -29,8 +29,9 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from savile.lm.model import LM
+from savile.lm.packing import packs
 from savile.lm.rollouts import Rollout, tree_of
-from savile.objectives.base import Encoded, TrainingData, packs
+from savile.objectives.base import Encoded, TrainingData
 from savile.objectives.base_rollouts import (
     FromRollouts,
     Judged,
@@ -149,7 +150,7 @@ class PPO(FromRollouts):
 def _values(lm: LM, rollouts: Sequence[Rollout], tokens_per_tree: int) -> list[Tensor]:
     """Return the value before each token of every answer, float32 [T] each, on the CPU."""
     found: dict[int, Tensor] = {}
-    for pack in packs(rollouts, tokens_per_tree, lambda one: one.tokens):
+    for pack in packs(rollouts, tokens_per_tree, lambda one: one.paths):
         sizes = [len(one.answer) for one in pack]
         parts = torch.split(_read(lm, pack)[1].cpu(), sizes)
         found |= {id(one): part for one, part in zip(pack, parts, strict=True)}

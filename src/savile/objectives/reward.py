@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from savile.lm.model import LM
+from savile.lm.packing import packs
 from savile.lm.tree import Paths, Tree, build
-from savile.objectives.base import Encoded, Objective, TrainingData, Written, packs
-from savile.objectives.base_pairs import Pair, PairBatch, pair_tokens, pairs_of
+from savile.objectives.base import Encoded, Objective, TrainingData, Written
+from savile.objectives.base_pairs import Pair, PairBatch, pair_paths, pairs_of
 
 HEAD: Final = "reward"
 """The head's name in `LM.heads`."""
@@ -61,12 +62,12 @@ class RewardModel(Objective):
         """Pack comparisons; each counts the same."""
         return [
             PairBatch(
-                tree=_tree([(pair.prompt, [pair.chosen, pair.rejected]) for pair in pack]),
+                tree=_tree([pair_paths(pair) for pair in pack]),
                 examples=len(pack),
                 share=len(pack) / len(items),
                 pairs=pack,
             )
-            for pack in packs(items, tokens_per_tree, pair_tokens)
+            for pack in packs(items, tokens_per_tree, pair_paths)
         ]
 
     def loss(self, lm: LM, batch: PairBatch) -> tuple[Tensor, dict[str, float]]:
@@ -87,22 +88,19 @@ class RewardModel(Objective):
     def rewards(self, lm: LM, rows: Sequence[Encoded], written: Sequence[Written]) -> list[float]:
         """Score answers to rows, in their order."""
         scores = dict.fromkeys(range(len(written)), 0.0)
-        sizes = [len(rows[one.row].prompt) + len(one.answer) for one in written]
-        for pack in packs(list(scores), TOKENS_PER_TREE, sizes.__getitem__):
-            asked = [written[n] for n in pack]
-            tree = _tree([(rows[one.row].prompt, [one.answer]) for one in asked])
+        paths = [Paths(rows[one.row].prompt, [one.answer]) for one in written]
+        for pack in packs(list(scores), TOKENS_PER_TREE, paths.__getitem__):
+            tree = _tree([paths[n] for n in pack])
             scores |= dict(zip(pack, _scores(lm, tree).tolist(), strict=True))
         return list(scores.values())
 
 
-def _tree(groups: Sequence[tuple[list[int], list[list[int]]]]) -> Tree:
+def _tree(groups: Sequence[Paths]) -> Tree:
     """Return the tree of prompts and answers in which every answer's last token is a node.
 
     A tree's last tokens are only predicted, so each answer is followed by one more.
     """
-    return build(
-        [Paths(prompt, [[*answer, 0] for answer in answers]) for prompt, answers in groups]
-    )
+    return build([Paths(one.prompt, [[*a, 0] for a in one.completions]) for one in groups])
 
 
 def _scores(lm: LM, tree: Tree) -> Tensor:
