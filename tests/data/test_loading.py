@@ -259,13 +259,18 @@ def test_mixed_types_are_cast_when_asked(tmp_path: Path) -> None:
     assert found.labels == ("01", "1")
 
 
-def test_test_rows_are_capped_by_hash(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("split", "place"), [("dev", 1), ("test", 2)])
+def test_dev_and_test_rows_are_capped_by_hash(tmp_path: Path, split: str, place: int) -> None:
     three(tmp_path)
-    found = dataset(tmp_path, SPLITS, "budget.test_rows=10", extra=LABELS)
-    again = dataset(tmp_path, SPLITS, "budget.test_rows=12", extra=LABELS)
-    assert len(found.test) == 10
-    assert inputs(found)[2] < inputs(again)[2]
-    assert found.fates[-1]["quarantined"] == {"beyond budget.test_rows": 30}
+    whole = dataset(tmp_path, SPLITS, extra=LABELS)
+    found = dataset(tmp_path, SPLITS, f"budget.{split}_rows=10", extra=LABELS)
+    again = dataset(tmp_path, SPLITS, f"budget.{split}_rows=12", extra=LABELS)
+    assert len(inputs(found)[place]) == 10
+    assert inputs(found)[place] < inputs(again)[place]
+    left_out = len(inputs(whole)[place]) - 10
+    assert {f"beyond budget.{split}_rows": left_out} in [
+        fate["quarantined"] for fate in found.fates
+    ]
     assert conserved(found)
 
 

@@ -73,7 +73,7 @@ def load(spec: Spec) -> Dataset:
     near = leak_check.near(parts, pairs)
     warnings += filter(None, [leak_check.warn_near(near, data)])
     built = _build(parts, closed_set=bool(labels))
-    built["test"] = _cap(built["test"], parts["test"], spec.budget.test_rows, ledger)
+    built |= {s: _cap(built[s], parts[s], f"{s}_rows", spec, ledger) for s in ("dev", "test")}
     _enough(spec, {split: len(built[split].examples) for split in SPLITS})
     found = profile(parts, bool(labels), leaks, near)
     warnings += _advice(found, len(built["dev"].examples), len(built["test"].examples))
@@ -216,8 +216,11 @@ def _example(group: Sequence[Record], seen: Counter[tuple[str, str]]) -> Example
     )
 
 
-def _cap(built: _Built, parts: Sequence[Record], limit: int | None, ledger: Ledger) -> _Built:
-    """Keep at most `limit` test examples, chosen by the hash of their id."""
+def _cap(
+    built: _Built, parts: Sequence[Record], setting: str, spec: Spec, ledger: Ledger
+) -> _Built:
+    """Keep at most so many examples as a setting of the budget says, chosen by their ids' hash."""
+    limit = getattr(spec.budget, setting)
     if limit is None or len(built.examples) <= limit:
         return built
     ranked = sorted(range(len(built.examples)), key=lambda i: position(built.examples[i].id))
@@ -225,7 +228,7 @@ def _cap(built: _Built, parts: Sequence[Record], limit: int | None, ledger: Ledg
     by_source = {r.where: r for r in parts}
     for index in sorted(ranked[limit:]):
         for _ in range(built.rows[index]):
-            ledger.drop(by_source[built.examples[index].source], "beyond budget.test_rows")
+            ledger.drop(by_source[built.examples[index].source], f"beyond budget.{setting}")
     return _Built([built.examples[i] for i in kept], [built.rows[i] for i in kept])
 
 
