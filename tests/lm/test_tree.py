@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from savile.lm.tree import Paths, Tree, build, plan
+from savile.lm.layout import plan
+from savile.lm.tree import Paths, Tree, build
 
 tokens = st.integers(0, 3)  # few different tokens, so that paths share and nest
 prompts = st.lists(tokens, min_size=1, max_size=6)
@@ -71,16 +72,16 @@ def test_the_plan_lets_a_token_see_its_ancestors_alone(groups: list[Paths], root
     layout = plan(tree, torch.device("cpu"), root)
     assert layout.stem == root + tree.stem
     assert layout.depth.tolist() == [*range(root), *(tree.depth + root)]
-    packed = [i for block in layout.blocks for i in block.rows[block.valid].tolist()]
+    packed = [i for block in layout.blocks for i in block.rows.flatten()[block.real].tolist()]
     assert packed == list(range(root + tree.stem, root + len(tree)))
     branches = iter(tree.branches)
     for block in layout.blocks:
-        for allowed in block.allowed:
+        for allowed in block.mask == 0:
             start, end = next(branches)
             for t in range(end - start):
                 seen = torch.nonzero(allowed[t]).flatten() + start
                 assert seen.tolist() == [n for n in tree.path(start + t) if n >= start]
-        assert bool(block.allowed.any(-1).all())  # padding sees something: no softmax is empty
+        assert bool((block.mask == 0).any(-1).all())  # padding sees something: no softmax is empty
     assert next(branches, None) is None
 
 

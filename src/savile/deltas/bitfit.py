@@ -23,8 +23,8 @@ from annotated_types import Gt, Le
 from torch import Tensor
 
 from savile.deltas.base import Attached, Delta, Hooked, InPlace
+from savile.lm.changes import change_output
 from savile.lm.model import LM
-from savile.lm.sites import change_output
 
 
 @final

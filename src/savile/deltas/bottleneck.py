@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from savile.deltas.base import Attached, Delta, Hooked, generator
+from savile.lm.changes import change_block
 from savile.lm.model import LM
-from savile.lm.sites import change_block
 
 NON_LINEARITIES: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
     "relu": torch.relu,

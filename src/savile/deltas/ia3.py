@@ -26,9 +26,10 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from savile.deltas.base import Attached, Delta, Hooked, Peft
+from savile.lm.changes import change_input, change_output
 from savile.lm.model import LM
 from savile.lm.names import PEFT_PREFIX, named, shortened
-from savile.lm.sites import LinearSite, change_input, change_output
+from savile.lm.sites import LinearSite
 
 KEY: Final = "ia3_l"
 """PEFT's name of a vector."""

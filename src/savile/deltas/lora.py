@@ -97,7 +97,7 @@ class _Attached(Attached):
         self.pairs = LowRank(
             lm, delta.target_modules, lambda site: start(site, delta.r, rng), delta.scale
         )
-        self.pairs.change_outputs(self.pairs.added)
+        self.pairs.add_to_outputs()
 
     def parameters(self) -> dict[str, Tensor]:
         return self.pairs.parameters()

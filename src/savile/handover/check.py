@@ -22,7 +22,7 @@ from torch import Tensor
 
 from savile.errors import IntegrityError, Problem
 from savile.export.base import Opened
-from savile.lm.model import PROBE_TOLERANCE
+from savile.lm.probe import PROBE_TOLERANCE
 from savile.lm.tree import Paths, build
 from savile.prompts.base import Frame
 from savile.types import Example

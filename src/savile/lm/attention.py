@@ -6,7 +6,8 @@ that of the separate sequence. Only public API is used: `AttentionInterface.regi
 arguments of `forward` that transformers hands through to the attention function.
 
 The keys and values of a prefix (Li & Liang 2021) are further keys of the stem, to which no query
-belongs.
+belongs. Layers that see a window or limit their scores are computed here, all others in
+`attend.py`.
 
 Source: Vaswani et al. 2017, arXiv 1706.03762, equation 1.
 
@@ -23,12 +24,12 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import AttentionInterface
 
+from savile.lm.attend import attend, repeated
+from savile.lm.layout import Layout
 from savile.lm.running import attend_step
 from savile.lm.store import Store
-from savile.lm.tree import KeysValues, Layout
 
 NAME: Final = "savile_tree"
 
@@ -65,79 +66,90 @@ def tree_attention(
             "the savile_tree attention needs its plan: call the model through savile.lm"
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    layer, tokens = int(module.layer_idx), query.shape[2]  # type: ignore[arg-type]
-    if isinstance(tree, Layout) and tree.prefix:
-        query, key, value = _behind(tree.prefix[layer], query, key, value)
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    q, k, v = query[0], key[0], value[0]
-    if isinstance(tree, Store):
-        out = attend_step((q * scale, k, v), tree, layer, sliding_window, softcap)
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    if isinstance(tree, Layout):
+        out = whole(query[0] * scale, key[0], value[0], tree, layer, sliding_window, softcap)
     else:
-        tree.calls += 1
-        if tree.keep is not None:
-            tree.keep[layer] = (k, v)
-        out = _whole(q * scale, k, v, tree, sliding_window, softcap)
-    return out[:, -tokens:].transpose(0, 1).unsqueeze(0), None
+        out = one_step(query[0] * scale, key[0], value[0], tree, layer, sliding_window, softcap)
+    return out.unsqueeze(0), None
 
 
-def _behind(
-    prefix: KeysValues, query: Tensor, key: Tensor, value: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Put n keys and values [K, n, D] before packed ones, with queries that nobody reads.
+def whole(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tree: Layout,
+    layer: int,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """Attend over all nodes of a tree.
 
-    The n empty queries cost n of N + n rows of the stem's scores, and leave every index of the plan
-    the same for queries and keys.
+    Args:
+        q: scaled queries [H, M, D].
+        k: keys [K, N, D], those of the prefix not among them.
+        v: values [K, N, D].
+        tree: the plan.
+        layer: number of the layer, which names its part of prefix and cache.
+        window: how far back the layer sees, in positions.
+        softcap: limit of the scores.
+
+    Returns:
+        [M, H, D].
     """
-    keys, values = prefix
-    return (
-        functional.pad(query, (0, 0, keys.shape[1], 0)),
-        torch.cat([keys[None].to(key.dtype), key], 2),
-        torch.cat([values[None].to(value.dtype), value], 2),
-    )
+    tree.calls += 1
+    if tree.prefix:
+        keys, values = tree.prefix[layer]
+        k, v = torch.cat([keys.to(k.dtype), k], 1), torch.cat([values.to(v.dtype), v], 1)
+    if tree.keep is not None:
+        tree.keep[layer] = (repeated(k, len(q)), repeated(v, len(q)))
+    if window is None and softcap is None:
+        return attend(q, k, v, tree)
+    return _limited(q, repeated(k, len(q)), repeated(v, len(q)), tree, window, softcap)
 
 
-def _whole(
+def one_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    store: Store,
+    layer: int,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """Attend from the new tokens of running sequences; arguments as those of `whole`."""
+    keys, values = repeated(k, len(q)), repeated(v, len(q))
+    return attend_step((q, keys, values), store, layer, window, softcap).transpose(0, 1)
+
+
+def _limited(
     q: Tensor, k: Tensor, v: Tensor, tree: Layout, window: int | None, softcap: float | None
 ) -> Tensor:
-    """Attend over all nodes of a tree: [H, N, D] -> [H, N, D]."""
-    p = tree.stem
+    """Attend where a layer sees a window or limits its scores: [H, M, D] -> [M, H, D]."""
+    p, here = tree.stem, tree.depth[tree.asked]
     parts = []
-    if p:
-        parts.append(_stem(q[:, :p], k[:, :p], v[:, :p], tree, window, softcap))
+    first = int((tree.asked < p).sum())
+    if first:
+        back = here[:first, None] - tree.depth[:p]
+        allowed = (back >= 0) & (back < (window or len(tree.depth) + 1))
+        empty = k[:, :0]
+        masks = (None, allowed[None])
+        own = (k[:, None, :p], v[:, None, :p])
+        parts.append(_attend(q[:, None, :first], (empty, empty), own, masks, softcap)[:, 0])
     heads = q.shape[0]
     for block in tree.blocks:
         g, t = block.rows.shape
-        flat = block.rows.flatten()
-        q_own, k_own, v_own = (x.index_select(1, flat).view(heads, g, t, -1) for x in (q, k, v))
-        allowed, seen_stem = block.allowed, None
+        rows, asked = block.rows.flatten(), block.queries + tree.causal
+        q_own = q.index_select(1, asked.flatten()).view(heads, g, t, -1)
+        k_own, v_own = (x.index_select(1, rows).view(heads, g, t, -1) for x in (k, v))
+        allowed, seen_stem = block.mask == 0, None
         if window is not None:
             depth = tree.depth[block.rows]
             allowed = allowed & (depth[:, :, None] - depth[:, None, :] < window)
             seen_stem = depth[:, :, None] - tree.depth[:p] < window
-        own = _attend(q_own, (k[:, :p], v[:, :p]), (k_own, v_own), (seen_stem, allowed), softcap)
-        parts.append(own.flatten(1, 2)[:, block.valid.flatten()])
-    return torch.cat(parts, 1)
-
-
-def _stem(
-    q: Tensor, k: Tensor, v: Tensor, tree: Layout, window: int | None, softcap: float | None
-) -> Tensor:
-    """Attend causally within the stem: [H, P, D] -> [H, P, D]."""
-    if window is None and softcap is None:
-        out = functional.scaled_dot_product_attention(
-            q[None], k[None], v[None], is_causal=True, scale=1.0
-        )
-        return out[0]
-    depth = tree.depth[: tree.stem]
-    back = depth[:, None] - depth[None, :]
-    allowed = (back >= 0) & (back < (window or len(depth) + 1))
-    empty = k[:, :0]
-    out = _attend(
-        q[:, None], (empty, empty), (k[:, None], v[:, None]), (None, allowed[None]), softcap
-    )
-    return out[:, 0]
+        out = _attend(q_own, (k[:, :p], v[:, :p]), (k_own, v_own), (seen_stem, allowed), softcap)
+        parts.append(out.flatten(1, 2)[:, block.asked])
+    return torch.cat(parts, 1).transpose(0, 1)
 
 
 def _attend(

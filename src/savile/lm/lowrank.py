@@ -22,9 +22,11 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from savile.errors import Problem, UsageError
+from savile.lm.changes import change_output
+from savile.lm.maps import Added
 from savile.lm.model import LM
 from savile.lm.names import PEFT_PREFIX, named, shortened
-from savile.lm.sites import LinearSite, change_output
+from savile.lm.sites import LinearSite
 
 A: Final = "lora_A"
 B: Final = "lora_B"
@@ -120,7 +122,8 @@ class LowRank:
     def __init__(
         self, lm: LM, wanted: Sequence[str] | None, start: Callable[[LinearSite], Pair], s: float
     ) -> None:
-        """Make the pairs; nothing of the model changes before `change_outputs`.
+        """Make the pairs; nothing of the model changes before `change_outputs` or
+        `add_to_outputs`.
 
         Args:
             lm: the base.
@@ -156,12 +159,12 @@ class LowRank:
     ) -> Callable[[Tensor, Tensor], Tensor]:
         return lambda x, h: update(site, x, h) if self.enabled else h
 
-    def added(self, site: LinearSite, x: Tensor, h: Tensor) -> Tensor:
-        """Return h + s * B A x, in the type of x."""
-        a, b = self.pairs[site.name]
-        low = functional.linear(x.flatten(0, -2), a.to(x.dtype))
-        out = torch.addmm(h.flatten(0, -2), low, b.to(x.dtype).T, alpha=self.scale)
-        return out.view(h.shape)
+    def add_to_outputs(self) -> None:
+        """Add s * B A x to every map's output."""
+        self._hooks = [
+            change_output(site, Added(*self.pairs[site.name], self.scale, lambda: self.enabled))
+            for site in self.sites
+        ]
 
     def matrix(self, site: LinearSite) -> Tensor:
         """Return s * B A, float32 [out, in]."""

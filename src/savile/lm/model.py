@@ -10,37 +10,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from savile.lm import attention
-from savile.lm.prefix import Prefix, recorded, recorder
+from savile.lm.layout import Layout, plan
+from savile.lm.llama import Llama
+from savile.lm.output_head import chosen_logprobs
+from savile.lm.padded import padded
+from savile.lm.prefix import Prefix, recorded
+from savile.lm.probe import Probe
 from savile.lm.sites import Sites
 from savile.lm.store import Store
 from savile.lm.template import Template
-from savile.lm.tree import KeysValues, Layout, Paths, Tree, build, plan
+from savile.lm.tree import KeysValues, Paths, Tree, build
+from savile.lm.work import Work
 from savile.types import Message
 
-PROBE_TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
-"""Largest relative difference of log-probabilities, tree against separate; trees reach 1e-6 in
-fp32."""
-
-
-@dataclass(kw_only=True)
-class Work:
-    """What has been computed so far; FLOPs follow from it (see `meter.py`)."""
-
-    tokens: int = 0
-    """Token positions that went through the trunk (tree tokens, forward)."""
-    predictions: int = 0
-    """Positions that went through the output head."""
-    separate_tokens: int = 0
-    """Tokens the same work takes as separate sequences: what throughput counts."""
+__all__ = ["LM", "Root", "Work"]
 
 
 class Root(NamedTuple):
@@ -83,6 +75,7 @@ class LM:
         """How the weights of the trunk's linear maps are stored (`int8`, `nf4`); None: plainly."""
         self.uses_tree = False
         self._plain = model.config._attn_implementation
+        self._own: Llama | None = None
         self._seen: Tensor | None = None
         self._head.register_forward_pre_hook(self._see)
         self._probe()
@@ -144,9 +137,14 @@ class LM:
             tree: what to predict (`tree.targets`), in the order of its rows.
         """
         sources, index = np.unique(tree.targets.source, return_inverse=True)
-        logits = self.logits(tree, sources)
         rows = torch.from_numpy(index).to(self.device)
         tokens = torch.from_numpy(tree.targets.token).to(self.device)
+        layout = self.plan(tree) if self.uses_tree else None
+        if layout is not None and (own := self._serving(layout.depth)) is not None:
+            self.work.separate_tokens += tree.separate_tokens
+            hidden = self._hidden(own, tree, sources, layout)
+            return chosen_logprobs(hidden, self._head.get_parameter("weight"), rows, tokens)
+        logits = self.logits(tree, sources, layout)
         normal = torch.logsumexp(logits, -1)
         return logits[rows, tokens] - normal[rows]
 
@@ -170,6 +168,10 @@ class LM:
         if not self.uses_tree:
             return self._separate(tree, nodes)
         layout = layout or self.plan(tree)
+        if (own := self._serving(layout.depth)) is not None:
+            self._seen = self._hidden(own, tree, nodes, layout)
+            head: Tensor = self._head.get_parameter("weight")
+            return functional.linear(self._seen, head).float()
         ids = torch.from_numpy(tree.tokens).to(self.device)[None]
         where = torch.from_numpy(np.asarray(nodes)).to(self.device)
         logits = self._forward(ids, layout.depth[None], {"tree": layout}, where)[0].float()
@@ -193,6 +195,9 @@ class LM:
         assert store.step is not None, "announce the step with `append` before it is computed"
         self.work.tokens += len(tokens)
         self.work.predictions += len(tokens)
+        if (own := self._serving(store.step.depth)) is not None:
+            hidden = own.after(self.sites.embedding(tokens), store)
+            return functional.linear(hidden, self._head.get_parameter("weight")).float()
         out = self.model(
             inputs_embeds=self.sites.embedding(tokens[None]),
             position_ids=store.step.depth[None],
@@ -209,7 +214,8 @@ class LM:
 
     def plan(self, tree: Tree) -> Layout:
         """Return the attention plan of a tree behind the prefix and the root that are attached."""
-        layout = plan(tree, self.device, self.root_tokens)
+        silent = 0 if self.prefix is None else self.prefix.tokens
+        layout = plan(tree, self.device, self.root_tokens, silent)
         if self.prefix is not None:
             layout.prefix = self.prefix.layers()
         return layout
@@ -218,18 +224,31 @@ class LM:
     def keys_and_values(self, ids: Sequence[int]) -> list[KeysValues]:
         """Return what attention keeps of some tokens at the positions 0 to n, [K, n, D] each, for
         every layer that keeps nothing else."""
-        cache = recorder(self.model.config)
         layout = plan(build([Paths(ids, [])]), self.device)
         self.work.tokens += len(ids)
-        self.model(
-            inputs_embeds=self.sites.embedding(torch.tensor([ids], device=self.device)),
-            position_ids=layout.depth[None],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **({"tree": layout} if self.uses_tree else {}),
-        )
-        return recorded(cache)
+        vectors = self.sites.embedding(torch.tensor([ids], device=self.device))
+        extra = {"tree": layout} if self.uses_tree else {}
+        return recorded(self.model, vectors, layout.depth[None], extra)
+
+    def _serving(self, depth: Tensor) -> Llama | None:
+        """Return the family's own forward pass where it serves positions of this depth."""
+        own = None if torch.is_autocast_enabled(self.device.type) else self._own
+        return own if own is not None and own.reaches(depth) else None
+
+    def _hidden(
+        self, own: Llama, tree: Tree, nodes: np.ndarray[Any, Any], layout: Layout
+    ) -> Tensor:
+        """Return what the output head reads at the given nodes, [S, D]."""
+        vectors = self.sites.embedding(torch.from_numpy(tree.tokens).to(self.device))
+        if self.root is not None:
+            vectors = torch.cat([self.root.vectors().to(vectors.dtype), vectors])
+        self.work.tokens += len(vectors)
+        self.work.predictions += len(nodes)
+        ends, index = np.unique(np.asarray(nodes), return_inverse=True)
+        asked = torch.from_numpy(ends).to(self.device) + len(layout.depth) - len(tree)
+        hidden = own.over(vectors, layout, asked)
+        same = np.array_equal(ends, nodes)
+        return hidden if same else hidden[torch.from_numpy(index).to(self.device)]
 
     def _forward(self, ids: Tensor, depth: Tensor, extra: dict[str, Any], where: Tensor) -> Tensor:
         """Run the model on `ids` [B, T] behind the root.
@@ -262,26 +281,14 @@ class LM:
 
     def _separate(self, tree: Tree, nodes: np.ndarray[Any, Any]) -> Tensor:
         """Compute the same logits as right-padded batches of root-to-node paths."""
-        children = set(tree.parent.tolist())
-        leaves = [n for n in range(len(tree)) if n not in children]
-        paths = [tree.path(leaf) for leaf in leaves]
-        n, longest = self.root_tokens, max(map(len, paths))
-        ids = np.zeros((len(paths), longest), dtype=np.int64)
-        mask = np.zeros((len(paths), n + longest), dtype=np.int64)
-        place: dict[int, tuple[int, int]] = {}
-        for row, path in enumerate(paths):
-            ids[row, : len(path)] = tree.tokens[path]
-            mask[row, : n + len(path)] = 1
-            place.update({node: (row, at) for at, node in enumerate(path) if node not in place})
-        depth = torch.arange(n + longest, device=self.device).expand(len(paths), -1)
-        everywhere = torch.arange(longest, device=self.device)
-        extra: dict[str, Any] = {"attention_mask": torch.from_numpy(mask).to(self.device)}
+        batch = padded(tree, nodes, self.root_tokens, self.device)
+        extra: dict[str, Any] = {"attention_mask": batch.mask}
         if self.prefix is not None:
-            extra["past_key_values"] = self.prefix.cache(len(paths), self.model.dtype)
-        logits = self._forward(torch.from_numpy(ids).to(self.device), depth, extra, everywhere)
-        rows, columns = map(list, zip(*(place[int(node)] for node in nodes), strict=True))
-        self._keep((rows, columns))
-        return logits[rows, columns].float()
+            extra["past_key_values"] = self.prefix.cache(len(batch.ids), self.model.dtype)
+        everywhere = torch.arange(batch.ids.shape[1], device=self.device)
+        logits = self._forward(batch.ids, batch.depth, extra, everywhere)
+        self._keep(batch.places)
+        return logits[batch.places].float()
 
     def _see(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._seen = inputs[0]
@@ -290,30 +297,24 @@ class LM:
         self._seen = None if self._seen is None else self._seen[index]
 
     def _probe(self) -> None:
-        """Use the tree where it gives what separate sequences give."""
-        size = min(len(self.sites.embedding_weight), 50)
-        ids = [3 % size, 7 % size, 11 % size]
-        tree = build(
-            [
-                Paths(ids, [[5 % size, 9 % size, 2 % size], [5 % size, 4 % size]]),
-                Paths([*ids, 13 % size], [[1, 8 % size]]),
-            ]
-        )
+        """Use the tree where it gives what separate sequences give, and the family's own forward
+        pass where that does too."""
+        probe = Probe(len(self.sites.embedding_weight), self.model.dtype)
         layers = int(self.model.config.get_text_config().num_hidden_layers)
         with torch.no_grad():
-            wanted = self.logprobs(tree)
+            wanted = self.logits(probe.tree, probe.sources)
             try:
                 self.model.set_attn_implementation(attention.NAME)
                 self.uses_tree = True
-                layout = self.plan(tree)
-                sources, index = np.unique(tree.targets.source, return_inverse=True)
-                logits = self.logits(tree, sources, layout).log_softmax(-1)
-                got = logits[index, tree.targets.token]
-                error = float(((got - wanted).abs() / wanted.abs().clamp(min=1.0)).max())
-                good = layout.calls == layers and error <= PROBE_TOLERANCE[self.model.dtype]
+                layout = self.plan(probe.tree)
+                good = probe.same(self.logits(probe.tree, probe.sources, layout), wanted)
+                self.uses_tree = good and layout.calls == layers
             except (ValueError, TypeError, KeyError, RuntimeError, AttributeError):
-                good = False  # this architecture does not hand the plan through
-        self.uses_tree = good
-        if not good:
-            self.model.set_attn_implementation(self._plain)
+                self.uses_tree = False  # this architecture does not hand the plan through
+            if not self.uses_tree:
+                self.model.set_attn_implementation(self._plain)
+            elif Llama.fits(self.model):
+                self._own = Llama(self.model)
+                if not probe.same(self.logits(probe.tree, probe.sources), wanted):
+                    self._own = None
         self.work = Work()

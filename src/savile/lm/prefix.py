@@ -6,11 +6,12 @@ gets them as a cache that is already filled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from transformers import DynamicCache, PreTrainedConfig
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import (
     DynamicIndexedLayer,
     DynamicLayer,
@@ -38,16 +39,28 @@ class Prefix(NamedTuple):
         return cache
 
 
-def recorder(config: PreTrainedConfig) -> DynamicCache:
-    """Return an empty cache that keeps every position, also where a layer sees but a window."""
-    cache = DynamicCache(config=config)
-    cache.activate_past_recording()  # type: ignore[no-untyped-call]
-    return cache
+def recorded(
+    model: PreTrainedModel, vectors: Tensor, depth: Tensor, extra: Mapping[str, Any]
+) -> list[KeysValues]:
+    """Return what the layers keep of one sequence, [K, n, D] each; layers that keep more than keys
+    and values (a state, an index) are left out.
 
-
-def recorded(cache: DynamicCache) -> list[KeysValues]:
-    """Return what the layers kept of one sequence, [K, n, D] each; layers that keep more than keys
-    and values (a state, an index) are left out."""
+    Args:
+        model: the causal model.
+        vectors: the sequence's input vectors [1, n, D].
+        depth: its position ids [1, n].
+        extra: what tells attention about the rest.
+    """
+    cache = DynamicCache(config=model.config)
+    cache.activate_past_recording()  # type: ignore[no-untyped-call]  # also behind a window
+    model(
+        inputs_embeds=vectors,
+        position_ids=depth,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        **extra,
+    )
     return [
         (layer.keys[0], layer.values[0])
         for layer in cache.layers

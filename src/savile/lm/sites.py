@@ -15,18 +15,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from savile.errors import Problem, UsageError
-
-Update = Callable[[Tensor, Tensor], Tensor]
-"""From the input [..., in] and the output [..., out] of a linear map or block to its new output."""
 
 
 class LinearSite(NamedTuple):
@@ -243,42 +239,6 @@ class Sites:
                 fix="Use lora, which needs no such structure.",
             )
         )
-
-
-def change_output(site: LinearSite, update: Update) -> RemovableHandle:
-    """Let `update` change a linear map's output until the handle is removed."""
-
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return update(inputs[0], output)
-
-    return site.module.register_forward_hook(hook)
-
-
-def change_input(site: LinearSite, update: Callable[[Tensor], Tensor]) -> RemovableHandle:
-    """Let `update` change a linear map's input [..., in] until the handle is removed."""
-
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (update(inputs[0]), *inputs[1:])
-
-    return site.module.register_forward_pre_hook(hook)
-
-
-def change_block(block: Block, update: Update) -> list[RemovableHandle]:
-    """Let `update` change a block's output until the handles are removed."""
-    seen: list[Tensor] = []
-
-    def enter(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
-        seen[:] = [inputs[0] if inputs else options["hidden_states"]]
-
-    def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        if isinstance(output, tuple):  # attention also returns its weights
-            return (update(seen.pop(), output[0]), *output[1:])
-        return update(seen.pop(), output)
-
-    return [
-        block.first.register_forward_pre_hook(enter, with_kwargs=True),
-        block.last.register_forward_hook(leave),
-    ]
 
 
 def _with_matrices(layer: nn.Module) -> list[str]:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from savile.lm.tree import Layout, Tree
+from savile.lm.layout import Layout
+from savile.lm.tree import Tree
 
 
 @dataclass(kw_only=True)

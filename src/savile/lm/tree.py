@@ -2,8 +2,7 @@
 
 Packed order: first the *stem* (the tokens every sequence starts with), then one contiguous run per
 *branch* (a subtree below the stem). A token sees its own ancestors and itself, so a branch needs
-the keys of the stem and of itself alone; that is the whole attention plan (`Layout`), without
-padding anywhere but inside the attention of branches of unequal length.
+the keys of the stem and of itself alone (the attention plan: `layout.py`).
 
 Targets are rows (source node, token, weight, sequence): a branching node predicts several tokens.
 
@@ -16,12 +15,11 @@ Cost: P + sum of own tokens instead of B * (P + T) tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 Ints = npt.NDArray[np.int64]
@@ -203,83 +201,3 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
         else:
             high = middle - 1
     return low
-
-
-class Block(NamedTuple):
-    """Branches of like size, side by side in the attention: G branches, T tokens of the longest."""
-
-    rows: Tensor
-    """Packed index of each branch token, int64 [G, T]; padding points at position 0."""
-    valid: Tensor
-    """bool [G, T]: which of `rows` are real, in packed order when flattened."""
-    allowed: Tensor
-    """bool [G, T, T]: whether query t may see key s of its own branch."""
-
-
-@dataclass(kw_only=True)
-class Layout:
-    """The attention plan of one tree on one device; a prefix and virtual tokens count to its stem,
-    to its packed positions and to its depths."""
-
-    stem: int
-    """P: leading packed positions that every branch sees."""
-    blocks: tuple[Block, ...]
-    """The branches, in packed order."""
-    depth: Tensor
-    """Position ids, int64, of prefix, virtual tokens and nodes."""
-    prefix: Sequence[KeysValues] = ()
-    """Per layer the keys and values [K, n, D] of the first n positions, at which nothing else is
-    computed; empty where the model computes at every position."""
-    calls: int = 0
-    """How often attention ran with this plan (the probe expects one per layer)."""
-    keep: dict[int, KeysValues] | None = field(default=None)
-    """Where attention leaves keys and values per layer when generation asks for them."""
-
-
-LIKE_SIZE: Final = 1.5
-"""A block's longest branch is at most this many times its shortest, plus a few tokens."""
-FEW: Final = 8
-
-
-def plan(tree: Tree, device: torch.device, root: int = 0) -> Layout:
-    """Return the attention plan of `tree` behind `root` virtual positions."""
-    blocks: list[list[tuple[int, int]]] = []
-    for start, end in tree.branches:  # from short to long
-        if not blocks or end - start > LIKE_SIZE * (blocks[-1][0][1] - blocks[-1][0][0]) + FEW:
-            blocks.append([])
-        blocks[-1].append((start, end))
-    depth = np.concatenate([np.arange(root), tree.depth + root])
-    return Layout(
-        stem=root + tree.stem,
-        blocks=tuple(_block(tree.parent, block, root, device) for block in blocks),
-        depth=torch.from_numpy(depth).to(device),
-    )
-
-
-def _block(
-    parent: Ints, branches: Sequence[tuple[int, int]], root: int, device: torch.device
-) -> Block:
-    """Lay branches of like size side by side."""
-    longest = max(end - start for start, end in branches)
-    shape = (len(branches), longest)
-    rows, valid = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
-    allowed = np.zeros((*shape, longest), dtype=bool)
-    lower = np.tril(np.ones((longest, longest), dtype=bool))
-    for g, (start, end) in enumerate(branches):
-        size = end - start
-        rows[g, :size] = np.arange(start, end) + root
-        valid[g, :size] = True
-        allowed[g] = lower  # right for a chain, and keeps padded rows finite
-        own = parent[start:end] - start
-        if not np.array_equal(own[1:], np.arange(size - 1)):
-            _ancestors(allowed[g], own)
-    return Block(*(torch.from_numpy(x).to(device) for x in (rows, valid, allowed)))
-
-
-def _ancestors(allowed: npt.NDArray[np.bool_], parent: Ints) -> None:
-    """Write ancestor-or-self into the leading block of `allowed` from local parent indices."""
-    size = len(parent)
-    allowed[:size, :size] = np.eye(size, dtype=bool)
-    for node in range(size):
-        if parent[node] >= 0:
-            allowed[node] |= allowed[parent[node]]

@@ -1,0 +1,17 @@
+"""What a model has computed, counted as it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What has been computed so far; FLOPs follow from it (see `meter.py`)."""
+
+    tokens: int = 0
+    """Token positions that went through the trunk (tree tokens, forward)."""
+    predictions: int = 0
+    """Positions that went through the output head."""
+    separate_tokens: int = 0
+    """Tokens the same work takes as separate sequences: what throughput counts."""
