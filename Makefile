@@ -52,6 +52,7 @@ format: $(VENV)/.dev
 bench: $(BENCH_VENV)/.bench
 	@$(BENCH_VENV)/bin/python bench/startup.py $(BENCH_ARGS)
 	@$(BENCH_VENV)/bin/python bench/training.py $(BENCH_ARGS)
+	@$(BENCH_VENV)/bin/python bench/evaluation.py $(BENCH_ARGS)
 	@$(BENCH_VENV)/bin/python bench/table.py
 
 clean:
