@@ -25,10 +25,27 @@ class Claim(NamedTuple):
     same: bool = False
 
 
-ROUTING = ("hard_routing", "easy_routing")
-SOFT = ("prompt_tuning", "p_tuning", "prefix_tuning")
-PEFT = ("bottleneck", "lora", "dora", "pissa", "ia3", "bitfit", "layer_norm")
 STEPS = "chain_of_thought+"
+
+
+def steps(*names: str) -> tuple[str, ...]:
+    """Return techniques and the same ones with worked steps, as cases with steps run them."""
+    return (*names, *(f"{STEPS}{name}" for name in names))
+
+
+ROUTING = ("hard_routing", "easy_routing")
+CASES = (*ROUTING, "refund_arithmetic", "brand_voice")
+PROMPTS = (
+    "zero_shot",
+    "one_shot",
+    *(f"few_shot(k={k})" for k in (4, 8, 16)),
+    "nearest(k=8)",
+    "chain_of_thought",
+    "few_shot(k=4)+chain_of_thought",
+)
+SOFT = steps("prompt_tuning", "p_tuning", "prefix_tuning")
+FEW_AND_LORA = ("few_shot(k=4)+lora", "few_shot(k=4)+chain_of_thought+lora")
+PEFT = steps("bottleneck", "lora", "dora", "pissa", "ia3", "bitfit", "layer_norm")
 CLAIMS = (
     Claim(
         "A few examples beat none", (*ROUTING, "brand_voice"), ("zero_shot",), ("few_shot(k=8)",)
@@ -40,18 +57,18 @@ CLAIMS = (
         ("zero_shot", "few_shot(k=8)"),
         ("chain_of_thought",),
     ),
-    Claim("Prompt learning beats prompting", ROUTING, ("few_shot(k=16)",), SOFT),
-    Claim("Parameter-efficient tuning beats prompt learning", ROUTING, SOFT, PEFT),
-    Claim("Parameter-efficient tuning is as good as full", ROUTING, PEFT, ("full",), same=True),
-    Claim("Tuning beats prompting", ROUTING, ("few_shot(k=16)",), ("lora", "full")),
-    Claim("Examples in the prompt add to tuning", ROUTING, ("lora",), ("few_shot(k=4)+lora",)),
+    Claim("Prompt learning beats prompting", CASES, PROMPTS, SOFT),
+    Claim("Parameter-efficient tuning beats prompt learning", CASES, SOFT, PEFT),
+    Claim("Parameter-efficient tuning is as good as full", CASES, PEFT, steps("full"), same=True),
+    Claim("Tuning beats prompting", CASES, PROMPTS, steps("lora", "full")),
+    Claim("Examples in the prompt add to tuning", CASES, steps("lora"), FEW_AND_LORA),
     Claim(
         "Steps add to tuning where there are steps",
         ("refund_arithmetic",),
         ("lora",),
         (f"{STEPS}lora",),
     ),
-    Claim("Averaging copies beats one training", ROUTING, ("lora",), ("lora+soup",)),
+    Claim("Averaging copies beats one training", CASES, steps("lora"), steps("lora+soup")),
     Claim(
         "Preferences add to fine-tuning", ("brand_preferences",), ("lora+sft",), ("lora+sft+dpo",)
     ),
