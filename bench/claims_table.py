@@ -33,6 +33,13 @@ def steps(*names: str) -> tuple[str, ...]:
     return (*names, *(f"{STEPS}{name}" for name in names))
 
 
+def calibrated(*names: str) -> tuple[str, ...]:
+    """Return techniques with the scores of their labels calibrated."""
+    return tuple(f"{name}+{way}_calibration" for name in names for way in ("contextual", "domain"))
+
+
+EXAMPLES = ("routing_examples",)
+RANDOM = ("few_shot(k=8, selection=random)",)
 ROUTING = ("hard_routing", "easy_routing")
 CASES = (*ROUTING, "refund_arithmetic", "brand_voice")
 PROMPTS = (
@@ -51,6 +58,9 @@ CLAIMS = (
         "A few examples beat none", (*ROUTING, "brand_voice"), ("zero_shot",), ("few_shot(k=8)",)
     ),
     Claim("More examples beat fewer", ROUTING, ("few_shot(k=8)",), ("few_shot(k=16)",)),
+    Claim("Examples like the question beat random ones", EXAMPLES, RANDOM, ("nearest(k=8)",)),
+    Claim("Calibration adds to a bare question", EXAMPLES, ("zero_shot",), calibrated("zero_shot")),
+    Claim("Calibration adds to examples", EXAMPLES, RANDOM, calibrated(*RANDOM)),
     Claim(
         "Worked steps beat direct answers where there are steps",
         ("refund_arithmetic",),
