@@ -114,13 +114,15 @@ def headline(standing: Standing) -> str:
         )
     if standing.baseline is not None:
         other = standing.baseline
+        above = other.comparison.difference > 0
+        opening = "No technique is shown to beat" if above else "No technique beats"
         return (
-            f"No technique beats the {other.other.measured.name} baseline "
+            f"{opening} the {other.other.measured.name} baseline "
             f"({show(other.other.score)}). The best of them, {name}, scored {score}: "
             f"{_gap(standing, other)}."
         )
     if not standing.rivals:
-        return f"{name} scored {score}. It had no other technique to beat."
+        return f"{name} scored {score}. No other technique has a score to compare it with."
     if best.measured.one_seed:
         return (
             f"Not decided: {name} scored highest ({score}), but with one seed; one seed cannot "
