@@ -1,5 +1,6 @@
 """The command line: fast help, one sentence for an error, exit codes, one JSON document."""
 
+import io
 import json
 import os
 import shutil
@@ -124,6 +125,16 @@ def test_predict_answers_with_the_best_or_a_named_technique(
     assert {p["answer"] for p in document["predictions"]} <= {"yes", "no"}
     assert cli.main(["predict", str(case / "run"), "lost cup", "--technique", "zero_shot"]) == 0
     assert capsys.readouterr().out.strip() in {"yes", "no"}
+
+
+def test_predict_of_no_input_prints_no_line(
+    case: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capsys.readouterr()
+    for given, lines in ((b"", 0), (b"lost cup\nsold rug\n", 2)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+        assert cli.main(["predict", str(case / "run"), "--technique", "zero_shot"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == lines
 
 
 def test_check_tells_the_data(case: Path, capsys: pytest.CaptureFixture[str]) -> None:

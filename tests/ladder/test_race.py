@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from savile import spec as specs
+from savile.cli.edge import main
 from savile.errors import InterruptedRun, UsageError
 from savile.ladder import run as ladder
+from savile.ladder.answer import Customized
 from savile.ladder.families import family_of
 from savile.ladder.folder import PREDICTIONS, RunFolder
 from savile.ladder.progress import Step
@@ -275,7 +277,31 @@ def test_a_margin_that_nothing_undercuts_gives_the_board_without_a_race(
     assert raced["verdict"]["text"] == plain["verdict"]["text"]
 
 
-def test_a_metric_that_is_no_mean_of_rows_cannot_be_raced_on(task: Path, tmp_path: Path) -> None:
-    spec = specs.load(task, ["budget.race=0.05", "metric=macro_f1"])
-    with pytest.raises(UsageError, match=r"budget\.race.*MacroF1"):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["budget.race=0.05", "metric=macro_f1"], r"budget\.race.*row by row.*macro_f1"),
+        (["budget.race=1"], r"budget\.race.*no two scores of accuracy.*found 1; .*less than 1"),
+    ],
+)
+def test_a_race_that_compares_nothing_is_refused_before_a_folder_is_made(
+    task: Path, tmp_path: Path, change: list[str], said: str
+) -> None:
+    spec = specs.load(task, change)
+    with pytest.raises(UsageError, match=said):
         ladder.run(spec, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert main(["check", str(task), "--set", change[0], "--set", change[-1]]) == 2
+
+
+def test_what_a_judge_compares_with_is_not_stopped() -> None:
+    field = [runner("full", 0.9, 1.0, 1.0, 1.0), runner("lora", 0.1)]
+    assert Race(margin=0.05).next(field) is None
+    assert Race(margin=0.05, kept=frozenset({"lora"})).next(field) == "lora"
+
+
+def test_a_stopped_technique_answers_nothing(raced: tuple[Path, Path]) -> None:
+    stopped = [r["technique"] for r in board_of(raced[1])["board"] if r["status"] == "stopped"]
+    for name in stopped:
+        with pytest.raises(UsageError, match="has no measured technique"):
+            Customized(raced[1], name)

@@ -216,7 +216,8 @@ def predict(
         rows = [{"input": i, "answer": a} for i, a in zip(asked_for, answers, strict=True)]
         say_json({"technique": asked.technique, "predictions": rows})
     else:
-        say("\n".join(answer or "" for answer in answers))
+        for answer in answers:
+            say(answer or "")
 
 
 @app.command()
@@ -257,8 +258,8 @@ def load_spec(path: Path, changes: list[str] | None) -> Spec:
 
 
 def _check_base(spec: Spec, dataset: Dataset) -> list[str]:
-    """Check the prompts, and the files of the bases that are on this machine and of a judge; return
-    what is to know."""
+    """Check the prompts, the race, and the files of the bases that are on this machine and of a
+    judge; return what is to know."""
     from savile.data.human_verdicts import load_human_verdicts
     from savile.judge.words import itself
     from savile.ladder import encoders, estimate, task
@@ -267,6 +268,7 @@ def _check_base(spec: Spec, dataset: Dataset) -> list[str]:
     candidates = spec.candidates(dataset.gives, len(dataset.train))
     spec.opponent(candidates)
     task.check_prompts(spec, dataset, candidates)
+    task.check_race(spec, dataset)
     notes = [*load_human_verdicts(spec).notes, *estimate.notes(spec, dataset)]
     notes += [*encoders.notes(candidates, spec.folder), *itself(spec.judge, spec.ladder_bases)]
     for base in (base for base in spec.every_base if isinstance(base, str)):

@@ -37,8 +37,9 @@ class Customized:
             IntegrityError: a file of the trial, or the base, changed since the run.
         """
         run = RunFolder(folder)
-        unit = run.read(f"trials/{unit_id(technique, seed_index)}")
-        if unit is None or unit.result["status"] != "ok":
+        name = unit_id(technique, seed_index)
+        unit, measured = run.read(f"trials/{name}"), run.read(f"measured/{name}")
+        if unit is None or measured is None or measured.result["status"] != "ok":
             raise _no_technique(run, technique)
         self.technique = technique
         self._ready = ready_of(unit)

@@ -13,7 +13,7 @@ from savile.ladder.needs import Known
 from savile.ladder.neighbors import Neighbors
 from savile.ladder.rewards import by_metric
 from savile.ladder.seeds import derive
-from savile.ladder.task import frame_of, judges
+from savile.ladder.task import frame_of, judges, metric_of
 from savile.ladder.teaching import Teaching
 from savile.lm.base import Base
 from savile.lm.local import Local
@@ -103,12 +103,6 @@ def bench_of(spec: Spec, dataset: Dataset, *bases: Base) -> Bench:
         neighbors=Neighbors(folder=spec.folder),
         proposer=bases[place] if place is not None and place < len(bases) else None,
     )
-
-
-def metric_of(spec: Spec) -> Metric:
-    """Instantiate the spec's metric."""
-    metric: Metric = registry.load("metrics", spec.metric_name)(**spec.metric_settings)
-    return metric
 
 
 def also_of(spec: Spec) -> dict[str, Metric]:

@@ -26,11 +26,10 @@ from savile.data.split import position
 from savile.data.text import fold
 from savile.errors import DataError, Problem, UsageError
 from savile.ladder import progress
-from savile.ladder.bench import metric_of
 from savile.ladder.drawing import Answering, Drawing, answering, draw, was_cut
 from savile.ladder.fits import does_not_fit
 from savile.ladder.rewards import scores_of
-from savile.ladder.task import frame_of
+from savile.ladder.task import frame_of, metric_of
 from savile.lm.base import Answer
 from savile.metrics.base import Metric
 from savile.spec import Spec

@@ -3,7 +3,7 @@
 A technique starts short: a tuned one with its search, whose best run has 12 % of the share, a
 prompt with a quarter of the dev rows. Its whole runs follow, one a seed. The next one is that of
 
-    1. the best start of each family, whatever it scores, until it has all its seeds
+    1. the best start of each family, and a judge's opponent, until it has all its seeds
     2. the leader, the highest mean dev score of those with a whole run, while it has seeds left
     3. the best of the others that may still beat the leader by more than the margin
 
@@ -106,6 +106,8 @@ class Race:
     """The difference that is worth a training, in the metric's unit."""
     top: float = 1.0
     """The metric's highest score."""
+    kept: frozenset[str] = frozenset()
+    """Techniques that are not stopped whatever they score."""
 
     def next(self, runners: Sequence[Runner]) -> str | None:
         """Return whose whole run comes next, None when the race is over.
@@ -114,7 +116,7 @@ class Race:
             runners: every technique whose start worked, in the order of the ladder; one that fails
                 later is no runner any more.
         """
-        kept = keepers(runners)
+        kept = keepers(runners) | self.kept
         first = next((r for r in runners if r.name in kept and not r.done), leader_of(runners))
         if first is None or not first.done:
             return None if first is None else first.name

@@ -96,8 +96,8 @@ class _Run:
         self.cells = self._plan()
         space.check(self.folder, self.cells, prepared.candidates, self.bench, self._n_test)
         self.panel = panel_of(prepared, self.bench)
-        margin = self.spec.budget.race
-        self.field = None if margin is None else field_of(margin, self.bench, self.candidates)
+        opponent = None if self.panel is None else self.panel.opponent
+        self.field = field_of(self.spec.budget.race, self.bench, self.candidates, opponent)
         self.training = Training(
             bench=self.bench,
             ranking=ranking_of(self.bench),

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from savile.errors import Problem, UsageError
 from savile.ladder.bench import Bench
 from savile.ladder.families import family_of
 from savile.ladder.race import Race, Runner, first_rows
 from savile.ladder.story import Stopped, Story
+from savile.ladder.task import scores
 from savile.metrics.base import Array
 from savile.spec import Candidate
 from savile.types import Prediction, Verdict
@@ -66,7 +64,8 @@ class Field:
 
     def _rows(self, answers: Sequence[Prediction]) -> Array:
         """Return the score of each dev row that was answered: float64 [n]."""
-        return scores(self.bench, [answer.answer for answer in answers])
+        bench, given = self.bench, [answer.answer for answer in answers]
+        return scores(bench.metric, bench.dev[: len(given)], given, bench.frame.labels)
 
     def _stopped(self, story: Story, runner: Runner, runners: Sequence[Runner]) -> Story:
         chance = self.race.chance(runner, runners)
@@ -95,23 +94,22 @@ class Field:
         return (tried * cell.piece + done * final) / (tried * cell.piece + cell.seeds * final)
 
 
-def field_of(margin: float, bench: Bench, candidates: dict[str, Candidate]) -> Field:
+def field_of(
+    margin: float | None, bench: Bench, candidates: dict[str, Candidate], opponent: str | None
+) -> Field | None:
     """Return the field of a run.
 
-    Raises:
-        UsageError: there is no dev row to race on, or the metric is not the mean of its rows.
+    Args:
+        margin: of the race; None for none.
+        bench: of the run.
+        candidates: by name.
+        opponent: what a judge holds the others against; it is not stopped.
     """
-    if not bench.dev or not _is_mean(bench):
-        raise UsageError(
-            Problem(
-                where="budget.race",
-                what="compares techniques row by row",
-                found=f"{len(bench.dev)} dev rows, the metric {type(bench.metric).__name__}",
-                expected="dev rows, and a metric that is the mean of its rows",
-                fix="Leave budget.race out, or choose another metric",
-            )
-        )
-    return Field(race=Race(margin=margin, top=bench.metric.top), bench=bench, candidates=candidates)
+    if margin is None:
+        return None
+    kept = frozenset(filter(None, [opponent]))
+    race = Race(margin=margin, top=bench.metric.top, kept=kept)
+    return Field(race=race, bench=bench, candidates=candidates)
 
 
 def told(verdict: Verdict, stories: Sequence[Story], margin: float | None) -> Verdict:
@@ -125,20 +123,3 @@ def told(verdict: Verdict, stories: Sequence[Story], margin: float | None) -> Ve
         f"than {margin:g} (budget.race): {which}."
     )
     return replace(verdict, text=f"{verdict.text}\n{sentence}")
-
-
-def scores(bench: Bench, answers: Sequence[str | None]) -> Array:
-    """Return the score of each of the first dev rows, by its answer: float64 [n]."""
-    accepted = [row.accepted for row in bench.dev[: len(answers)]]
-    statistics = bench.metric.statistics(answers, accepted, bench.frame.labels)
-    found: Array = bench.metric.aggregate(statistics)
-    return found
-
-
-def _is_mean(bench: Bench) -> bool:
-    """Return whether the metric is the mean of what it is on single rows, by the wanted answers
-    with every other one left out."""
-    answers = [row.output if n % 2 else None for n, row in enumerate(bench.dev)]
-    accepted = [row.accepted for row in bench.dev]
-    whole = bench.metric.score(answers, accepted, bench.frame.labels)
-    return bool(np.isclose(scores(bench, answers).mean(), whole))

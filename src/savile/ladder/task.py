@@ -6,9 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
+import numpy as np
+
 from savile import registry
 from savile.data import Dataset
 from savile.errors import Problem, UsageError
+from savile.metrics.base import Array, Metric
 from savile.prompts.base import Frame, fold
 from savile.spec import Candidate, Spec
 from savile.types import Example, Preference
@@ -33,6 +36,56 @@ def frame_of(spec: Spec, dataset: Dataset) -> Frame:
         json_schema=None if prompt.json_schema is None else json.dumps(prompt.json_schema),
         regex=prompt.regex,
     )
+
+
+def metric_of(spec: Spec) -> Metric:
+    """Instantiate the spec's metric."""
+    metric: Metric = registry.load("metrics", spec.metric_name)(**spec.metric_settings)
+    return metric
+
+
+def check_race(spec: Spec, dataset: Dataset) -> None:
+    """Refuse a race that could compare nothing.
+
+    Raises:
+        UsageError: there is no dev row to race on, the metric is not the mean of its rows, or no
+            two scores differ by the margin.
+    """
+    margin, metric, dev = spec.budget.race, metric_of(spec), judges(dataset.dev)
+    if margin is None:
+        return
+    if not dev or not _is_mean(metric, dev, dataset.labels):
+        raise UsageError(
+            Problem(
+                where="budget.race",
+                what="compares techniques row by row",
+                found=f"{len(dev)} dev rows, the metric {spec.metric_name}",
+                expected="dev rows, and a metric that is the mean of its rows",
+                fix="Leave budget.race out, or choose another metric",
+            )
+        )
+    if margin >= metric.top:
+        what = f"no two scores of {spec.metric_name} differ by more than it"
+        expected = f"less than {metric.top:g}"
+        raise UsageError(
+            Problem(where="budget.race", what=what, found=f"{margin:g}", expected=expected)
+        )
+
+
+def scores(
+    metric: Metric, rows: Sequence[Example], answers: Sequence[str | None], labels: Sequence[str]
+) -> Array:
+    """Return the score of each row, by its answer: float64 [n]."""
+    found: Array = metric.aggregate(metric.statistics(answers, [r.accepted for r in rows], labels))
+    return found
+
+
+def _is_mean(metric: Metric, rows: Sequence[Example], labels: Sequence[str]) -> bool:
+    """Return whether a metric is the mean of what it is on single rows, by the wanted answers with
+    every other one left out."""
+    answers = [row.output if n % 2 else None for n, row in enumerate(rows)]
+    whole = metric.score(answers, [row.accepted for row in rows], labels)
+    return bool(np.isclose(scores(metric, rows, answers, labels).mean(), whole))
 
 
 def check_prompts(spec: Spec, dataset: Dataset, candidates: Sequence[Candidate]) -> None:

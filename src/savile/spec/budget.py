@@ -26,8 +26,8 @@ class BudgetSection(Section):
     sets as `learning_rate` is not searched."""
     race: Annotated[float, Field(gt=0.0, le=100.0), REAL] | None = None
     """Stop techniques early that cannot beat the best one by more than this, in the metric's unit
-    (0.05 for accuracy); each family keeps one whole technique, and what is stopped has no test
-    score. Absent: every technique gets its whole budget."""
+    (0.05 for accuracy); each family keeps one whole technique, a judge's opponent is kept, and
+    what is stopped has no test score. Absent: every technique gets its whole budget."""
     dev_rows: Count | None = None
     """At most this many dev rows, chosen by their hash: every technique answers them often."""
     test_rows: Count | None = None
