@@ -28,7 +28,11 @@ from tests.gates import Gate
 
 NAMES = sorted(registry.parts("prompts"))
 FRAME = Frame(
-    instruction="Name the color.", system="You are terse.", labels=("red", "green", "blue")
+    instruction="Name the color.",
+    system="You are terse.",
+    labels=("red", "green", "blue"),
+    json_schema='{"type": "object"}',
+    regex="[a-z]+",
 )
 TRAIN = [
     Example(

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.checkpoint import checkpoint
 
+from savile.lm.llama import COMPUTED_TWICE
 from savile.lm.model import LM
 
 
@@ -86,4 +87,5 @@ def _again(forward: Callable[..., Any]) -> Callable[..., Any]:
     def recomputed(*given: Any, **named: Any) -> Any:
         return checkpoint(forward, *given, use_reentrant=False, **named)
 
+    setattr(recomputed, COMPUTED_TWICE, True)
     return recomputed

@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from savile.lm import attention
@@ -45,6 +46,10 @@ POINTS = torch.linspace(-6, 6, 25)
 """Where an activation function must be that of the family."""
 
 
+COMPUTED_TWICE: Final = "computed_twice"
+"""Attribute of a layer's forward pass that keeps its input alone (`live.checkpointed`)."""
+
+
 @final
 class Llama:
     """The trunk of one model: from input vectors to what the output head reads."""
@@ -53,6 +58,7 @@ class Llama:
         """Take over the modules; `fits` says whether they are the family's."""
         trunk: Any = model.get_decoder()  # type: ignore[no-untyped-call]
         self.layers = [_Layer(layer) for layer in trunk.layers]
+        self._modules, self._head = list(trunk.layers), model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self.norm, self.rotary = trunk.norm, trunk.rotary_emb
         config = model.config.get_text_config()
         windowed = getattr(config, "use_sliding_window", True)
@@ -72,8 +78,14 @@ class Llama:
             and all(_fits(layer) for layer in trunk.layers)
         )
 
-    def reaches(self, depth: Tensor) -> bool:
-        """Return whether every layer sees all of some positions."""
+    def serves(self, depth: Tensor) -> bool:
+        """Return whether every layer sees all of some positions, and nothing has been put into the
+        model that is not computed here: a bias of the head, another forward pass of a layer."""
+        if getattr(self._head, "bias", None) is not None:
+            return False
+        others = [vars(layer)["forward"] for layer in self._modules if "forward" in vars(layer)]
+        if not all(hasattr(forward, COMPUTED_TWICE) for forward in others):
+            return False
         return self.window is None or int(depth.max()) < self.window
 
     def over(self, x: Tensor, layout: Layout, asked: Tensor) -> Tensor:
@@ -110,7 +122,9 @@ class Llama:
         cos, sin = (part[0] for part in self.rotary(x[None], depth[None]))
         for number, layer in enumerate(self.layers):
             last = asked if number == len(self.layers) - 1 else None
-            x = layer(x, (cos, sin), last, functools.partial(attend, number))
+            run = functools.partial(layer, x, (cos, sin), last, functools.partial(attend, number))
+            twice = hasattr(self._modules[number].forward, COMPUTED_TWICE)
+            x = checkpoint(run, use_reentrant=False) if twice else run()
         return norm(x, self.norm.weight, self.norm.variance_epsilon)
 
 

@@ -233,7 +233,7 @@ class LM:
     def _serving(self, depth: Tensor) -> Llama | None:
         """Return the family's own forward pass where it serves positions of this depth."""
         own = None if torch.is_autocast_enabled(self.device.type) else self._own
-        return own if own is not None and own.reaches(depth) else None
+        return own if own is not None and own.serves(depth) else None
 
     def _hidden(
         self, own: Llama, tree: Tree, nodes: np.ndarray[Any, Any], layout: Layout
