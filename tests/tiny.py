@@ -51,7 +51,7 @@ NO_SYSTEM: Final = (
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-_LLAMA_LIKE: Final[Mapping[str, Any]] = {
+LLAMA_LIKE: Final[Mapping[str, Any]] = {
     "vocab_size": VOCABULARY,
     "hidden_size": WIDTH,
     "intermediate_size": 48,
@@ -63,7 +63,7 @@ _LLAMA_LIKE: Final[Mapping[str, Any]] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-_NEOX: Final = {k: v for k, v in _LLAMA_LIKE.items() if k != "num_key_value_heads"}
+_NEOX: Final = {k: v for k, v in LLAMA_LIKE.items() if k != "num_key_value_heads"}
 _ENDS: Final[Mapping[str, Any]] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _GPT: Final[Mapping[str, Any]] = {
     "vocab_size": VOCABULARY,
@@ -75,12 +75,12 @@ _GPT: Final[Mapping[str, Any]] = {
 }
 
 _BUILD: Final[Mapping[str, Callable[[], PreTrainedModel]]] = {
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**_LLAMA_LIKE)),
-    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**_LLAMA_LIKE)),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_LLAMA_LIKE, head_dim=8)),
-    "mistral": lambda: MistralForCausalLM(MistralConfig(**_LLAMA_LIKE, sliding_window=WINDOW)),
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**LLAMA_LIKE)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**LLAMA_LIKE)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**LLAMA_LIKE, head_dim=8)),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**LLAMA_LIKE, sliding_window=WINDOW)),
     "gemma2": lambda: Gemma2ForCausalLM(
-        Gemma2Config(**_LLAMA_LIKE, sliding_window=WINDOW, head_dim=8, query_pre_attn_scalar=8)
+        Gemma2Config(**LLAMA_LIKE, sliding_window=WINDOW, head_dim=8, query_pre_attn_scalar=8)
     ),
     "gpt_neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**_NEOX)),
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**_GPT)),

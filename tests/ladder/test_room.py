@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from savile import spec as specs
 from savile.ladder import needs, room, trial
 from savile.ladder import run as ladder
 from savile.ladder.needs import Growing, Needs
 from savile.lm import load, memory
-from tests import small_case
+from tests import small_case, tiny
 
 LADDER = "[zero_shot, {lora: {learning_rate: 0.02}}]"
 PLENTY = 1 << 50
@@ -21,7 +23,11 @@ PLENTY = 1 << 50
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], dict[str, Any]]:
     """Return what runs a small case with some bytes free and gives LoRA's row."""
-    base = small_case.write_base(tmp_path / "base")
+    base = tmp_path / "base"
+    deep = LlamaConfig(**{**tiny.LLAMA_LIKE, "num_hidden_layers": 6})  # so that layers are the most
+    torch.manual_seed(3)
+    LlamaForCausalLM(deep).float().save_pretrained(base)
+    tiny.tokenizer().save_pretrained(base)
     monkeypatch.setattr(room, "LEAST_TOKENS", 32)
 
     def run(free: int) -> dict[str, Any]:

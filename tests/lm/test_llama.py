@@ -22,7 +22,7 @@ from savile.lm.tree import Paths, build
 from tests import tiny
 from tests.contracts.tree_gate import LIMIT, gradients, shake
 
-SMALL = {**tiny._LLAMA_LIKE, "vocab_size": tiny.VOCABULARY}
+SMALL = {**tiny.LLAMA_LIKE, "vocab_size": tiny.VOCABULARY}
 
 
 def wrapped(model: PreTrainedModel) -> LM:
