@@ -71,6 +71,8 @@ def test_a_model_s_instructions_are_candidates_and_what_it_read_judges_nothing()
     assert found.proposed == ("Put each in its box.", "Box it.")
     assert (found.proposer, found.usd) == ("likes", 0.25)
     assert found.told().endswith("; 2 instructions were proposed by likes for 0.25 USD")
+    one = replace(found, proposed=("Box it.",)).told()
+    assert one.endswith("; 1 instruction was proposed by likes for 0.25 USD")
     assert {one.name for one in found.tried} >= {"given", "variant 1", "proposal 1, plain"}
     (asked,) = model.chats
     assert "The instruction now is: Sort." in asked

@@ -61,6 +61,18 @@ def test_a_contender_is_as_near_as_both_limits_reach_in_quadrature(
     assert contenders(every[0], every) == (every if near else every[:1])
 
 
+@pytest.mark.parametrize("score", [0.1, 0.3, 0.5, 0.75, 0.8])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_rows_of_one_score_have_limits_whatever_their_sum_is_rounded_to(
+    score: float, seeds: int
+) -> None:
+    same = np.stack([np.full(20, score), np.ones(20)], axis=1)
+    one = Measured(name="one_shot", statistics=(same,) * seeds, binary=False)
+    found = limits(board(one)[0])
+    wilson = distributions.binomtest(10, 20).proportion_ci(method="wilson")
+    assert found.high - found.low > (wilson.high - wilson.low) / 2
+
+
 def test_one_seed_right_or_wrong_is_wilson_at_sidaks_level() -> None:
     every = board(*[technique(name, 0.9) for name in "abcd"])
     found = limits_of_picked(every[0], every)

@@ -58,4 +58,6 @@ class Searched:
         if not self.proposer:
             return ""
         paid = "" if self.usd is None else f" for {self.usd:.2g} USD"
-        return f"; {len(self.proposed)} instructions were proposed by {self.proposer}{paid}"
+        n = len(self.proposed)
+        wrote = "1 instruction was" if n == 1 else f"{n} instructions were"
+        return f"; {wrote} proposed by {self.proposer}{paid}"

@@ -26,11 +26,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from savile.metrics.base import Array
 from savile.stats.noise import ALPHA, Noise, Part, noise_of, noise_of_picked, quantile
 from savile.stats.resample import Aggregate, Measured, Resampled, resample
+
+ROUNDING: Final = 1e-9
+"""Part of the best score: a smaller standard error is that of rounded sums, not of rows."""
 
 
 class Interval(NamedTuple):
@@ -97,7 +100,7 @@ def _wilson(one: Resampled, noise: Noise) -> Interval:
     p = one.score / one.top
     if not 0 <= p <= 1:
         return Interval(one.score, one.score - half, one.score + half)
-    if variance > 0:
+    if variance > (ROUNDING * one.top) ** 2:
         far = half / math.sqrt(variance)
         rows = p * (1 - p) * one.top**2 / variance if p < 1 else one.n
     else:
