@@ -20,15 +20,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import kept
 import machine
 from savile import registry
 
-RESULTS = Path(__file__).resolve().parent / "results"
 FACTORS = (1.0, 100.0, 0.01)
 """Where the search starts, as a multiple of the delta's own learning rate; the good start first."""
 NOT_CONVERGED = "did not converge"
@@ -46,10 +45,7 @@ def main() -> None:
     options = arguments()
     with tempfile.TemporaryDirectory() as scratch:
         records = list(measured(options, options.runs or Path(scratch)))
-    file = RESULTS / f"{datetime.now(UTC).date()}-bad-start-{options.case}.jsonl"
-    lines = [json.dumps(record, ensure_ascii=False) for record in records]
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(file.relative_to(RESULTS.parent.parent))
+    kept.write(f"bad-start-{options.case}", records)
 
 
 def arguments() -> argparse.Namespace:

@@ -10,7 +10,6 @@ verdict and the seconds by part. `bench/table.py` writes the documents from them
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import subprocess
 import sys
@@ -19,11 +18,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import kept
 import machine
 from savile import registry
 from savile.spec import Spec, load
 
-RESULTS = Path(__file__).resolve().parent / "results"
 LEFT_OUT = ("mistakes",)
 """Fields of a row that hold texts of the data."""
 
@@ -80,7 +79,6 @@ def every(spec: Spec) -> list[Any]:
 
 def keep(document: dict[str, Any]) -> None:
     """Write one board as JSON lines."""
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     suffix = "" if document["base"] == "embedded" else f"-{document['base']}"
     rows = [{k: v for k, v in row.items() if k not in LEFT_OUT} for row in document["board"]]
     about = ("task", "base", "metric", "n_test", "seeds", "test_openings", "seconds", "verdict")
@@ -89,9 +87,7 @@ def keep(document: dict[str, Any]) -> None:
         {"kind": "about", **{key: document[key] for key in about}},
         *({**row, "kind": "row", "technique_kind": row["kind"]} for row in rows),
     ]
-    file = RESULTS / f"{today}-board-{document['task']}{suffix}.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    print(file.relative_to(RESULTS.parent.parent))
+    kept.write(f"board-{document['task']}{suffix}", lines)
 
 
 if __name__ == "__main__":

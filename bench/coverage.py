@@ -19,26 +19,23 @@ Cost: `boards` takes six minutes of one core, `rows` three.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import coverage_rows
 import former
+import kept
 import machine
 from coverage_worlds import World, worlds
 from savile.ladder.standing import stand
 from savile.metrics.accuracy import Accuracy
 from savile.stats import ALPHA, Resampled, holm, limits
 
-RESULTS = Path(__file__).resolve().parent / "results"
 REPLICATES = 200
 """Fewer bootstrap samples than in a run: their error averages out over the boards."""
 RULES = ("present", "former", "plain")
@@ -166,9 +163,7 @@ def main() -> None:
         "rows": lambda: print_rows(options.tasks),
     }
     name = {"boards": "coverage", "rows": "coverage-rows"}[options.what]
-    lines = [about, *simulated[options.what]()]
-    file = RESULTS / f"{datetime.now(UTC).date()}-{name}.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    kept.write(name, [about, *simulated[options.what]()])
 
 
 if __name__ == "__main__":

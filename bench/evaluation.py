@@ -14,12 +14,10 @@ included; a peer is given token ids. Everything runs in one process, on one thre
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +25,7 @@ import numpy as np
 import torch
 
 import evaluation_peers as peers
+import kept
 import machine
 import texts
 from evaluation_jobs import GROWTH, JOBS, Questions, base, questions
@@ -36,7 +35,6 @@ from savile.lm.generate import greedy
 from savile.lm.local import Local
 from savile.lm.model import LM
 
-RESULTS = Path(__file__).resolve().parent / "results"
 TOLERANCE = 1e-4
 """Nats of a label's log-likelihood."""
 BATCHES: tuple[int, ...] = (8, 64)
@@ -63,9 +61,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in [options.job] if options.job else JOBS:
             if not options.growth:
-                save(f"evaluation-{name}", bench(Path(folder), name, options), options.out)
+                done = kept.shown(bench(Path(folder), name, options))
+                kept.write(f"evaluation-{name}", done, options.out)
         for name in [options.growth] if options.growth else GROWTH if options.full else ():
-            save(f"evaluation-growth-{name}", grown(Path(folder), name, options), options.out)
+            done = kept.shown(grown(Path(folder), name, options))
+            kept.write(f"evaluation-growth-{name}", done, options.out)
 
 
 def arguments() -> argparse.Namespace:
@@ -76,19 +76,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--growth", choices=list(GROWTH), help="how time grows, and nothing else")
     parser.add_argument("--blocks", type=int, help="default 2, with --full 5")
     parser.add_argument("--data", type=Path, default=texts.DATA, help="folder of the data sets")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--out", type=Path, default=kept.RESULTS, help="where the results go")
     return parser.parse_args()
-
-
-def save(name: str, records: Iterator[Record], folder: Path) -> None:
-    """Write the records as they come and show them."""
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{datetime.now(UTC).date()}-{name}.jsonl"
-    found = []
-    for record in records:
-        found.append(json.dumps(record, ensure_ascii=False))
-        print(found[-1], flush=True)
-    path.write_text("\n".join(found) + "\n", encoding="utf-8")
 
 
 def bench(folder: Path, name: str, options: argparse.Namespace) -> Iterator[Record]:

@@ -13,11 +13,11 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import judge_pairs
+import kept
 import machine
 import planted
 from savile import stats
@@ -28,7 +28,6 @@ from savile.ladder.judging import as_json
 from savile.lm.base import Base
 from savile.spec.model import ComputeSection
 
-RESULTS = Path(__file__).resolve().parent / "results"
 MODELS = ("embedded", "embedded-large")
 
 
@@ -105,9 +104,7 @@ def main() -> None:
         records.append(measure(base, cases))
         print(json.dumps(records[-1], indent=1))
     if not given.no_result:
-        name = f"{datetime.now(UTC).date()}-judge.jsonl"
-        lines = "".join(json.dumps(record) + "\n" for record in records)
-        (RESULTS / name).write_text(lines, encoding="utf-8")
+        kept.write("judge", records)
 
 
 if __name__ == "__main__":

@@ -17,15 +17,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import resource
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import kept
 import machine
 from ladder_records import Record, gate, ledger, priced, summary
 from ladder_rows import asked_of
@@ -62,9 +61,7 @@ def main() -> None:
             costs = [priced(works, told, block) for block in range(options.blocks)]
             records += [*works, *told, summary(done, costs)]
             print(json.dumps(records[-1]))
-    name = f"{datetime.now(UTC).date()}-ladder-{options.instruction}.jsonl"
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    (options.results / name).write_text(text, encoding="utf-8")
+    kept.write(f"ladder-{options.instruction}", records, options.results)
 
 
 def arguments() -> argparse.Namespace:
@@ -109,13 +106,13 @@ def ours(
         with (DATA / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             found = list(csv.DictReader(file))
         labels = labels or sorted({row["category"] for row in found})[:classes]
-        kept = [row for row in found if row["category"] in labels]
-        step = max(1, len(kept) // most) if most else 1  # the files are sorted by class
+        chosen = [row for row in found if row["category"] in labels]
+        step = max(1, len(chosen) // most) if most else 1  # the files are sorted by class
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, ["text", "category"])
             writer.writeheader()
             writer.writerows(
-                {key: row[key].strip() for key in writer.fieldnames} for row in kept[::step]
+                {key: row[key].strip() for key in writer.fieldnames} for row in chosen[::step]
             )
     words = SHORT if options.instruction == "short" else LONG.format(labels=", ".join(labels))
     spec = {
@@ -154,17 +151,10 @@ def peer(folder: Path, asked: dict[str, Any], threads: int) -> list[Record]:
 
 def cpu_seconds(command: list[str], threads: int) -> float:
     """Run a Python process and return its user and system seconds; exits with its last words."""
-    settings = {
-        "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "TRL_EXPERIMENTAL_SILENCE": "1",
-    }
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, *command],
-        env={**os.environ, **settings},
+        env=machine.environment(threads),
         capture_output=True,
         text=True,
         check=False,

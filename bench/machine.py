@@ -50,6 +50,18 @@ def line() -> dict[str, Any]:
     }
 
 
+def environment(threads: int) -> dict[str, str]:
+    """Return the environment of a measured process: quiet, offline, with so many threads."""
+    settings = {
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+    }
+    return {**os.environ, **settings}
+
+
 def probe() -> dict[str, float]:
     """Return GFLOP per CPU second of a square product in fp32 and bf16, best of 3."""
     import torch

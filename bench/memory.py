@@ -11,7 +11,6 @@ is the same words backwards). The ratio is (peak - imports) / (peak of sft - imp
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import subprocess
 import sys
@@ -19,12 +18,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import kept
 import machine
 import texts
 from case import write_model
 
 CHAINS = ("sft", "dpo", "reward+ppo", "grpo", "rloo")
-RESULTS = Path(__file__).resolve().parent / "results"
 ROWS, STEPS, BATCH, ANSWER = 64, 6, 16, 96
 
 
@@ -132,9 +131,7 @@ def keep(shape: str, found: list[dict[str, Any]]) -> None:
         machine.line(),
         *({**one, "shape": shape, "ratio": own[one["chain"]] / own["sft"]} for one in found),
     ]
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    file = RESULTS / f"{today}-memory-{shape}.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    kept.write(f"memory-{shape}", lines)
     for one in lines[1:]:
         print(f"{one['chain']:<12} {one['peak'] / 1e6:7.0f} MB  {one['ratio']:.2f} x sft")
 

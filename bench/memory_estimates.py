@@ -17,15 +17,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import kept
 import machine
 import texts
 from case import write_model
 
-RESULTS = Path(__file__).resolve().parent / "results"
 TECHNIQUES = (
     "zero_shot, {few_shot: {k: 4}}, prompt_tuning, p_tuning, prefix_tuning, bottleneck, lora, "
     "dora, pissa, ia3, bitfit, layer_norm, last_layers, full, lora+soup, lora+dpo, "
@@ -43,7 +42,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=["5M", "30M"])
     parser.add_argument("--techniques", default=TECHNIQUES)
     parser.add_argument("--data", type=Path, default=texts.DATA)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=kept.RESULTS)
     options = parser.parse_args()
     records = [machine.line()]
     for shape in options.shapes:
@@ -54,9 +53,7 @@ def main() -> None:
                 records.append({"kind": "peak", "shape": shape, **record})
                 ratio = record["expected"] / record["measured"]
                 print(shape, record["technique"], f"{ratio:.2f} of the measured peak", flush=True)
-    name = f"{datetime.now(UTC).date()}-memory-estimates.jsonl"
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    (options.results / name).write_text(lines, encoding="utf-8")
+    kept.write("memory-estimates", records, options.results)
 
 
 def write_case(folder: Path, shape: str, rows: list[texts.Text], techniques: str) -> None:

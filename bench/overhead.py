@@ -11,7 +11,6 @@ generation is the ladder's overhead.
 from __future__ import annotations
 
 import argparse
-import datetime
 import functools
 import importlib
 import json
@@ -23,11 +22,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import kept
+
 START = time.process_time()
 
 import machine  # noqa: E402 - what is imported from here on is timed
 
-RESULTS = Path(__file__).resolve().parent / "results"
 MODEL = ("training", "evaluation and generation")
 PARTS = {
     "training": ("train:_Loop._gradients", "train:_Loop._apply"),
@@ -111,9 +111,7 @@ def main() -> None:
     total = time.process_time() - start
     record = {"kind": "overhead", "case": options.case, "set": options.set, "only": options.only}
     record |= shares(clocks.seconds, total)
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    lines = "".join(json.dumps(one) + "\n" for one in (machine.line(), record))
-    (RESULTS / f"{today}-overhead-{options.case}.jsonl").write_text(lines, encoding="utf-8")
+    kept.write(f"overhead-{options.case}", [machine.line(), record])
     print(json.dumps(record, indent=1))
 
 

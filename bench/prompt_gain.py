@@ -16,15 +16,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import kept
 import machine
 from savile.spec import load
 
-RESULTS = Path(__file__).resolve().parent / "results"
 VARIANTS = {
     "easy_routing": ("route the ticket to : {l}", "{l}", "route the message to {l}"),
     "hard_routing": ("route the ticket to : {l}", "{l}", "route the message to {l}"),
@@ -42,9 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     seeds = parser.parse_args().seeds
-    lines = [machine.line(), *measured(seeds)]
-    file = RESULTS / f"{datetime.now(UTC).date()}-prompt-gain.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    kept.write("prompt-gain", [machine.line(), *measured(seeds)])
 
 
 def measured(seeds: int) -> Iterator[dict[str, Any]]:

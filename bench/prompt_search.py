@@ -16,18 +16,16 @@ import json
 import math
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+import kept
 import machine
 from savile.metrics.base import Array
 from savile.prompts.base_halving import searched
 
-RESULTS = Path(__file__).resolve().parent / "results"
 SHARED = 0.7
 """Share of a row's variance that all prompts have in common."""
 SHARPNESS = 1.5
@@ -138,8 +136,7 @@ def main() -> None:
         lines.append({**record, "cpu_seconds": round(time.process_time() - start, 1)})
         print(json.dumps(lines[-1]), flush=True)
     if not options.no_result:
-        file = RESULTS / f"{datetime.now(UTC).date()}-prompt-search.jsonl"
-        file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        kept.write("prompt-search", lines)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,6 @@ more than the margin, and curves that cross.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -29,6 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import kept
 import machine
 from savile.ladder import race as rule
 from savile.ladder.plan import DEFAULT_EVALUATIONS
@@ -37,7 +36,7 @@ from savile.ladder.standing import stand
 from savile.metrics.accuracy import Accuracy
 from savile.metrics.base import Array, mean_of_rows
 from savile.stats import Measured
-from score_matrix import RESULTS, Scored, read
+from score_matrix import Scored, read
 from table import newest
 
 SEEDS = 3
@@ -80,14 +79,11 @@ def main() -> None:
     replays = parser.parse_args().replays
     remember_limits()
     lines = [machine.line()]
-    for name, records in sorted(newest(RESULTS).items()):
+    for name, records in sorted(newest(kept.RESULTS).items()):
         if name.startswith("score-matrix-"):
             lines += replayed(name.removeprefix("score-matrix-"), records, replays)
     lines += [*stopped_by_chance(), *crossing()]
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    file = RESULTS / f"{today}-racing.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    print(file.relative_to(RESULTS.parent.parent))
+    kept.write("racing", lines)
 
 
 # ── replays ──────────────────────────────────────────────────────────────────────────────────

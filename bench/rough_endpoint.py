@@ -24,18 +24,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import kept
 import machine
 from savile import cli, data, store
 from savile import spec as specs
 from savile.ladder.folder import RunFolder
 from savile.spec import init
 
-RESULTS: Final = Path(__file__).resolve().parent / "results"
 CASE: Final = "easy_routing"
 LADDER: Final = "[zero_shot, {few_shot: {k: 4}}]"
 PRICE: Final = {"input": 1.0, "output": 4.0}
@@ -242,9 +241,7 @@ def main() -> None:
     if broken := wrong(steps):
         sys.exit("; ".join(broken))
     if not given.no_result:
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{datetime.now(UTC).date()}-rough-endpoint.jsonl"
-        path.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+        kept.write("rough-endpoint", records)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
+import kept
 import machine
 import texts
 import training
@@ -89,10 +90,11 @@ def main() -> None:
     parser.add_argument("--axis", choices=list(AXES), help="one axis only")
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--data", type=Path, default=texts.DATA, help="folder of the data sets")
-    parser.add_argument("--out", type=Path, default=training.RESULTS, help="where results go")
+    parser.add_argument("--out", type=Path, default=kept.RESULTS, help="where results go")
     options = parser.parse_args()
     for name in [options.axis] if options.axis else AXES:
-        training.save(f"scaling-{name}", grown(name, options.data, options.blocks), options.out)
+        done = kept.shown(grown(name, options.data, options.blocks))
+        kept.write(f"scaling-{name}", done, options.out)
 
 
 def grown(name: str, data: Path, blocks: int) -> Iterator[Record]:

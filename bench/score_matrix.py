@@ -12,7 +12,6 @@ on it without any training.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import kept
 import machine
 from savile import spec as specs
 from savile.ladder.bases import bases_of
@@ -35,8 +35,6 @@ from savile.ladder.trial import Attempt, run_trial
 from savile.ladder.written import candidate_from_json
 from savile.metrics.base import Array
 from savile.types import Example
-
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 class Scored(NamedTuple):
@@ -183,11 +181,8 @@ def read(records: Sequence[Mapping[str, Any]]) -> dict[str, Scored]:
 
 def keep(lines: Sequence[Mapping[str, Any]]) -> None:
     """Write a matrix as JSON lines."""
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     task = next(line["task"] for line in lines if line["kind"] == "case")
-    file = RESULTS / f"{today}-score-matrix-{task}.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    print(file.relative_to(RESULTS.parent.parent))
+    kept.write(f"score-matrix-{task}", lines)
 
 
 if __name__ == "__main__":

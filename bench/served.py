@@ -21,16 +21,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import kept
 import machine
 import savile
 from savile.ladder.folder import RunFolder, unit_id
 
-RESULTS = Path(__file__).resolve().parent / "results"
 LADDER = "[zero_shot, {few_shot: {k: 4}}, chain_of_thought]"
 START_SECONDS = 300
 SERVE = "from transformers.cli.transformers import main; main()"
@@ -131,10 +130,7 @@ def main() -> None:
         record = compare(given.case, given.rows, Path(folder))
     print(json.dumps(record, indent=1))
     if not given.no_result:
-        RESULTS.mkdir(exist_ok=True)
-        name = f"{datetime.now(UTC).date()}-served-{given.case}.jsonl"
-        lines = [json.dumps(machine.line()), json.dumps(record)]
-        (RESULTS / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        kept.write(f"served-{given.case}", [machine.line(), record])
     if any(t["same_answers"] < t["rows"] for t in record["techniques"]):
         sys.exit("an answer differs")
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import kept
 import machine
 from savile import data, spec
 from savile.deltas.base import Delta
@@ -31,7 +31,6 @@ from savile.predict import answer_limit
 from savile.technique import build
 from savile.train import train
 
-RESULTS = Path(__file__).resolve().parent / "results"
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 BATCH_SIZE = 16
 STEPS = 375
@@ -51,10 +50,7 @@ def main() -> None:
             print(json.dumps({key: record[key] for key in SHOWN}), flush=True)
     deltas = "-".join(dict.fromkeys(r["delta"] for r in records if r["kind"] == "rate"))
     setup = f"{options.case}-{options.base}"
-    file = RESULTS / f"{datetime.now(UTC).date()}-soft-prompt-rates-{deltas}-{setup}.jsonl"
-    lines = [json.dumps(record, ensure_ascii=False) for record in records]
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(file.relative_to(RESULTS.parent.parent))
+    kept.write(f"soft-prompt-rates-{deltas}-{setup}", records)
 
 
 def arguments() -> argparse.Namespace:

@@ -16,14 +16,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import kept
 import machine
 
-RESULTS = Path(__file__).resolve().parent / "results"
 CASE = str(files("savile") / "embedded" / "cases" / "easy_routing" / "task.yaml")
 FORBIDDEN = ("torch", "transformers")
 HEAVY = (*FORBIDDEN, "tokenizers", "scipy", "sklearn", "sacrebleu", "pyarrow", "numpy", "pydantic")
@@ -50,10 +49,7 @@ def main() -> None:
         for arguments in (["--help"], ["check", CASE], ["report", done]):
             lines.append({"kind": "startup", **measured(arguments, runs), **_floor(floor)})
             print(json.dumps(lines[-1], indent=1))
-    RESULTS.mkdir(exist_ok=True)
-    name = f"{datetime.now(UTC).date()}-startup.jsonl"
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (RESULTS / name).write_text(text, encoding="utf-8")
+    kept.write("startup", lines)
     if slow := [line["command"] for line in lines[1:] if set(line["heavy_modules"]) & {*FORBIDDEN}]:
         sys.exit(f"torch or transformers is imported by {', '.join(slow)}")
 

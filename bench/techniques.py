@@ -10,8 +10,6 @@ figure in every column, or a reason why it has none. The raw results go to
 
 from __future__ import annotations
 
-import datetime
-import json
 import os
 import re
 import sys
@@ -21,13 +19,13 @@ from typing import Any
 
 import pytest
 
+import kept
 import machine
 import technique_files
 from savile.registry import PartInfo
 from technique_table import COLUMNS, CONTRACTS
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "bench" / "results"
 ASKS = "gate: Gate"
 """What stands in a test file that records figures."""
 
@@ -95,11 +93,8 @@ def main() -> None:
         {"kind": "technique", "technique": part.name, "axis": part.axis, **known[part.name]}
         for part in parts
     ]
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    out = RESULTS / f"{today}-techniques.jsonl"
-    lines = [json.dumps(record) for record in (about, *rows, *cells)]
-    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{out.relative_to(ROOT)}: {len(parts)} techniques; now python bench/table.py")
+    kept.write("techniques", [about, *rows, *cells])
+    print(f"{len(parts)} techniques; now python bench/table.py")
 
 
 def files() -> list[str]:

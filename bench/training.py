@@ -13,22 +13,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import statistics
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import grid
+import kept
 import machine
 import texts
 from jobs import JOBS, PACES, QUICK, Job
 from worker import Worker
 
-RESULTS = Path(__file__).resolve().parent / "results"
 QUICK_STEPS = 2
 
 Record = dict[str, Any]
@@ -70,7 +68,8 @@ def main() -> None:
         every = job.shapes if options.full else job.shapes[:1]
         for shape in [options.shape] if options.shape else every:
             try:
-                save(f"training-{name}-{shape}", run(name, shape, options), options.out)
+                done = kept.shown(run(name, shape, options))
+                kept.write(f"training-{name}-{shape}", done, options.out)
             except SystemExit as problem:
                 failed.append(f"{name} {shape}: {problem}")
                 print(failed[-1], file=sys.stderr)
@@ -88,7 +87,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="optimizer steps of a timed pass")
     parser.add_argument("--gate-steps", type=int, help="optimizer steps of the gate's loss curve")
     parser.add_argument("--data", type=Path, default=texts.DATA, help="folder of the data sets")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--out", type=Path, default=kept.RESULTS, help="where the results go")
     parser.add_argument("--threads", type=int, default=1, help="threads of each side")
     return parser.parse_args()
 
@@ -254,19 +253,6 @@ def share_of_peak(measured: Record, useful_flop: float) -> float:
 def spread(values: list[float], digits: int) -> list[float]:
     """Return median, smallest and largest."""
     return [round(f(values), digits) for f in (statistics.median, min, max)]
-
-
-def save(name: str, records: Iterable[Record], folder: Path = RESULTS) -> None:
-    """Print records as they come, and write them when the last has come."""
-    kept = []
-    for record in records:
-        kept.append(record)
-        print(json.dumps({k: v for k, v in record.items() if k != "curve"}), flush=True)
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{datetime.now(UTC).date()}-{name}.jsonl"
-    lines = [json.dumps(record, ensure_ascii=False) for record in kept]
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"written: {file.name}")
 
 
 if __name__ == "__main__":

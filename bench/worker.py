@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import machine
+
 BENCH = Path(__file__).resolve().parent
 NUMBERS = itertools.count(1)
 """Of the processes, for their logs."""
@@ -35,13 +37,6 @@ class Worker:
             environment: what it has beyond this process's environment.
             threads: of its tensor operations.
         """
-        settings = {
-            "OMP_NUM_THREADS": str(threads),
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_OFFLINE": "1",
-            "TRANSFORMERS_VERBOSITY": "error",
-            "TRL_EXPERIMENTAL_SILENCE": "1",
-        }
         self.log = folder / f"{next(NUMBERS)}-{side}.log"
         self.errors = self.log.open("w", encoding="utf-8")
         self.process = subprocess.Popen(
@@ -50,7 +45,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env={**os.environ, **settings, **(environment or {})},
+            env={**machine.environment(threads), **(environment or {})},
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from savile.errors import InterruptedRun
+from savile.ladder.progress import Step
 from tests import tiny
 
 NOUNS = ("cup", "jar", "hat", "map", "key", "pen", "toy", "bag", "box", "fan", "net", "rug")
@@ -45,3 +47,16 @@ def write_case(folder: Path, base: Path, *, ladder: str = LADDER, more: Sequence
     path = folder / "task.yaml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def stop_after(n: int) -> Callable[[Step], None]:
+    """Return a listener that interrupts the run when `n` units are committed."""
+    left = [n]
+
+    def hear(step: Step) -> None:
+        if step.finished is not None:
+            left[0] -= 1
+        elif left[0] <= 0 and step.phase != "load":
+            raise InterruptedRun("stopped")
+
+    return hear

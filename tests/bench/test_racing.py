@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import race_table, racing, score_matrix
+from bench import kept, race_table, racing, score_matrix
 from bench.table import newest
 from savile.ladder.race import Race
 
-CASE = score_matrix.read(newest(score_matrix.RESULTS)["score-matrix-easy_routing"])
+CASE = score_matrix.read(newest(kept.RESULTS)["score-matrix-easy_routing"])
 CHOSEN = [CASE[name] for name in ("zero_shot", "one_shot", "lora", "ia3", "dora", "prompt_tuning")]
 
 
@@ -47,7 +47,7 @@ def test_what_is_stopped_is_saved_and_counted() -> None:
 
 
 def test_the_tables_say_what_the_records_do() -> None:
-    records = newest(score_matrix.RESULTS).get("racing", [])
+    records = newest(kept.RESULTS).get("racing", [])
     replays = [r for r in records if r["kind"] == "replays"]
     assert len(race_table.replays(records).splitlines()) == len(replays) + 2
     assert len({(r["task"], r["ladder"], r["margin"]) for r in replays}) == len(replays) > 0

@@ -16,7 +16,6 @@ from savile.ladder import run as ladder
 from savile.ladder.answer import Customized
 from savile.ladder.families import family_of
 from savile.ladder.folder import PREDICTIONS, RunFolder
-from savile.ladder.progress import Step
 from savile.ladder.race import Race, Runner, first_rows, keepers, leader_of
 from savile.metrics.base import Array
 from savile.spec.ladder import parse
@@ -175,18 +174,6 @@ def test_equal_techniques_are_called_worse_in_one_race_of_twenty_at_most() -> No
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def stop_after(n: int) -> Any:
-    left = [n]
-
-    def hear(step: Step) -> None:
-        if step.finished is not None:
-            left[0] -= 1
-        elif left[0] <= 0 and step.phase != "load":
-            raise InterruptedRun("stopped")
-
-    return hear
-
-
 @pytest.fixture(scope="module")
 def raced(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> tuple[Path, Path]:
     """Return the spec and the folder of a race in which nothing can be better by 0.9."""
@@ -241,7 +228,7 @@ def test_a_race_that_is_stopped_anywhere_goes_on_to_the_same_board(
     spec, folder = specs.load(task, ["budget.race=0.9"]), tmp_path / "run"
     for units in (1, 5, 8):
         with pytest.raises(InterruptedRun):
-            ladder.run(spec, folder, on_progress=stop_after(units))
+            ladder.run(spec, folder, on_progress=small_case.stop_after(units))
     board = ladder.run(spec, folder)
     assert timeless(board) == timeless(board_of(whole))
     units = [sorted(p.relative_to(f) for p in f.glob("*/*/result.json")) for f in (folder, whole)]

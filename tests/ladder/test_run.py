@@ -2,7 +2,6 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from savile.ladder import run as ladder
 from savile.ladder.answer import Customized, best_of
 from savile.ladder.folder import PREDICTIONS, REJECTED, WEIGHTS, RunFolder, unit_id
 from savile.ladder.prepare import Choice, prepare
-from savile.ladder.progress import Step
 from savile.lm.local import PLAIN_BATCHES
 from savile.train import Trained
 from tests import small_case
@@ -162,19 +160,6 @@ def test_the_best_technique_answers_new_inputs(finished: tuple[Path, Path]) -> N
         tuned.predict(["lost cup", "cup " * 100])
 
 
-def stop_after(n: int) -> Callable[[Step], None]:
-    """Return a listener that interrupts the run when `n` units are committed."""
-    left = [n]
-
-    def hear(step: Step) -> None:
-        if step.finished is not None:
-            left[0] -= 1
-        elif left[0] <= 0 and step.phase != "load":
-            raise InterruptedRun("stopped")
-
-    return hear
-
-
 def same(a: ladder.Board, b: ladder.Board) -> bool:
     return timeless(a) == timeless(b)
 
@@ -199,7 +184,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_board(
     folder = tmp_path / "run"
     for units in (0, 2, 4, 3):
         with pytest.raises(InterruptedRun):
-            ladder.run(specs.load(task), folder, on_progress=stop_after(units))
+            ladder.run(specs.load(task), folder, on_progress=small_case.stop_after(units))
     counted = len(list(folder.glob("*/*/result.json")))
     board = ladder.run(specs.load(task), folder)
     assert counted == 9

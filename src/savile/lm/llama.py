@@ -44,8 +44,6 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 POINTS = torch.linspace(-6, 6, 25)
 """Where an activation function must be that of the family."""
-
-
 COMPUTED_TWICE: Final = "computed_twice"
 """Attribute of a layer's forward pass that keeps its input alone (`live.checkpointed`)."""
 
