@@ -60,12 +60,14 @@ def work_since(lm: LM, before: Work) -> Work:
     return Work(
         tokens=lm.work.tokens - before.tokens,
         predictions=lm.work.predictions - before.predictions,
+        recalled=lm.work.recalled - before.recalled,
     )
 
 
 def forward_flops(lm: LM, work: Work) -> float:
     """Return the FLOPs of the forward passes of counted work."""
-    return 2.0 * (lm.trunk_parameters * work.tokens + lm.head_parameters * work.predictions)
+    trunk = lm.trunk_parameters * work.tokens - work.recalled
+    return 2.0 * (trunk + lm.head_parameters * work.predictions)
 
 
 def backward_flops(lm: LM, work: Work, trained: Collection[Tensor]) -> float:

@@ -27,6 +27,7 @@ from torch import nn
 from savile.deltas.base import Attached
 from savile.dev import Dev, enough
 from savile.job import Job, training_data
+from savile.lm.features import remembered
 from savile.lm.model import LM, Work
 from savile.masters import Masters
 from savile.meter import Meter, backward_flops, forward_flops, work_since
@@ -76,7 +77,7 @@ OnProgress = Callable[[Progress], None]
 
 def train(job: Job, attached: Attached, *, on_progress: OnProgress | None = None) -> Trained:
     """Train what is attached and leave its best state by dev score in place."""
-    with Meter(job.lm) as meter:
+    with Meter(job.lm) as meter, remembered(job.lm):
         loop = _Loop(job, attached, on_progress)
         with carrying(job.lm, loop.heads):
             loop.run()

@@ -9,7 +9,8 @@ Differs from the paper: there is no task head; the embeddings and the output hea
 many models, stay frozen.
 
 Cost: n layers of trained parameters, their copy, and two moments each in the optimizer; the
-backward pass ends at the first layer that trains: 2 * N + 4 * N * n / L FLOPs a token.
+backward pass ends at the first layer that trains: 2 * N + 4 * N * n / L FLOPs a token, and 6 * N *
+n / L for tokens that an earlier pass over the data has seen (`lm/features.py`).
 """
 
 from __future__ import annotations

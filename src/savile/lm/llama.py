@@ -86,13 +86,14 @@ class Llama:
             return False
         return self.window is None or int(depth.max()) < self.window
 
-    def over(self, x: Tensor, layout: Layout, asked: Tensor) -> Tensor:
+    def over(self, x: Tensor, layout: Layout, asked: Tensor, first: int = 0) -> Tensor:
         """Return the normalized output of the last layer at asked positions of a tree, [M, W].
 
         Args:
-            x: input vectors of all positions but those of the prefix [N, W].
+            x: what goes into layer `first` at all positions but those of the prefix [N, W].
             layout: the tree's plan.
             asked: packed positions, int64 [M], ascending, without repetition.
+            first: number of the first layer that is computed.
         """
         few, last = asking(layout, asked), len(self.layers) - 1
 
@@ -100,7 +101,23 @@ class Llama:
             return attention.whole(q, k, v, few if number == last else layout, number)
 
         before = len(layout.depth) - len(x)
-        return self._hidden(x, layout.depth[before:], asked - before, attend)
+        numbers = range(first, len(self.layers))
+        return self._normed(
+            self._through(numbers, x, layout.depth[before:], asked - before, attend)
+        )
+
+    def before(self, first: int, x: Tensor, layout: Layout) -> Tensor:
+        """Return what goes into layer `first` at all positions, [N, W]; arguments as of `over`."""
+
+        def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return attention.whole(q, k, v, layout, number)
+
+        before = len(layout.depth) - len(x)
+        return self._through(range(first), x, layout.depth[before:], None, attend)
+
+    def parameters_before(self, first: int) -> int:
+        """Return how many parameters the layers before `first` have."""
+        return sum(p.numel() for layer in self._modules[:first] for p in layer.parameters())
 
     def after(self, x: Tensor, store: Store) -> Tensor:
         """Return the same after the new tokens of running sequences, [N, W].
@@ -114,15 +131,23 @@ class Llama:
         def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return attention.one_step(q, k, v, store, number)
 
-        return self._hidden(x, store.step.depth, None, attend)
+        numbers = range(len(self.layers))
+        return self._normed(self._through(numbers, x, store.step.depth, None, attend))
 
-    def _hidden(self, x: Tensor, depth: Tensor, asked: Tensor | None, attend: Attend) -> Tensor:
+    def _through(
+        self, numbers: range, x: Tensor, depth: Tensor, asked: Tensor | None, attend: Attend
+    ) -> Tensor:
+        """Return what some layers make of x, one after another; the last one at asked positions."""
         cos, sin = (part[0] for part in self.rotary(x[None], depth[None]))
-        for number, layer in enumerate(self.layers):
+        for number in numbers:
             last = asked if number == len(self.layers) - 1 else None
-            run = functools.partial(layer, x, (cos, sin), last, functools.partial(attend, number))
+            own = functools.partial(attend, number)
+            run = functools.partial(self.layers[number], x, (cos, sin), last, own)
             twice = hasattr(self._modules[number].forward, COMPUTED_TWICE)
             x = checkpoint(run, use_reentrant=False) if twice else run()
+        return x
+
+    def _normed(self, x: Tensor) -> Tensor:
         return norm(x, self.norm.weight, self.norm.variance_epsilon)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from savile.lm.layout import Layout, plan
 from savile.lm.llama import Llama
 from savile.lm.output_head import chosen_logprobs
 from savile.lm.padded import padded
-from savile.lm.prefix import Prefix, recorded
+from savile.lm.prefix import Prefix, Root, recorded
 from savile.lm.probe import Probe
 from savile.lm.sites import Sites
 from savile.lm.store import Store
@@ -33,15 +33,6 @@ from savile.lm.work import Work
 from savile.types import Message
 
 __all__ = ["LM", "Root", "Work"]
-
-
-class Root(NamedTuple):
-    """Virtual tokens before every sequence."""
-
-    tokens: int
-    """n, how many there are."""
-    vectors: Callable[[], Tensor]
-    """Returns them [n, D]; called once a forward pass, so that each pass has a graph of its own."""
 
 
 class LM:
@@ -66,6 +57,9 @@ class LM:
         """Virtual tokens before every tree, set by a delta."""
         self.prefix: Prefix | None = None
         """Keys and values before the virtual tokens, set by a delta."""
+        self.below: Callable[[Llama, Tree, Tensor, Layout], tuple[int, Tensor]] | None = None
+        """From the pass, a tree, its input vectors and its plan to the first layer that has to be
+        computed and what goes into it; None computes all of them."""
         self.heads: dict[str, nn.Module] = {}
         """Heads over the hidden states (reward, value) while an objective trains or uses them."""
         self.work = Work()
@@ -246,7 +240,10 @@ class LM:
         self.work.predictions += len(nodes)
         ends, index = np.unique(np.asarray(nodes), return_inverse=True)
         asked = torch.from_numpy(ends).to(self.device) + len(layout.depth) - len(tree)
-        hidden = own.over(vectors, layout, asked)
+        first = 0
+        if self.below is not None and not self.root_tokens and layout.keep is None:
+            first, vectors = self.below(own, tree, vectors, layout)
+        hidden = own.over(vectors, layout, asked, first)
         same = np.array_equal(ends, nodes)
         return hidden if same else hidden[torch.from_numpy(index).to(self.device)]
 

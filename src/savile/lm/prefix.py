@@ -1,7 +1,7 @@
-"""Keys and values that stand before every sequence, in every layer: the root of prefix tuning.
+"""What stands before every sequence: keys and values in every layer, and virtual tokens.
 
-In a tree they are further keys of the stem (`attention.py`); a model that runs on plain batches
-gets them as a cache that is already filled.
+In a tree, keys and values of prefix tuning are further keys of the stem (`attention.py`); a model
+that runs on plain batches gets them as a cache that is already filled.
 """
 
 from __future__ import annotations
@@ -19,6 +19,15 @@ from transformers.cache_utils import (
 )
 
 from savile.lm.tree import KeysValues
+
+
+class Root(NamedTuple):
+    """Virtual tokens before every sequence."""
+
+    tokens: int
+    """n, how many there are."""
+    vectors: Callable[[], Tensor]
+    """Returns them [n, D]; called once a forward pass, so that each pass has a graph of its own."""
 
 
 class Prefix(NamedTuple):

@@ -15,3 +15,6 @@ class Work:
     """Positions that went through the output head."""
     separate_tokens: int = 0
     """Tokens the same work takes as separate sequences: what throughput counts."""
+    recalled: int = 0
+    """Products of positions and parameters that were left out, because what those parameters give
+    at those positions was known."""
