@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from savile import spec as specs
 from savile.ladder import needs, room, trial
 from savile.ladder import run as ladder
 from savile.ladder.needs import Growing, Needs
-from savile.lm import load, memory
+from savile.lm import generate, load, memory
+from savile.lm.model import LM
+from savile.lm.store import Store, after_prompts
 from tests import small_case, tiny
 
 LADDER = "[zero_shot, {lora: {learning_rate: 0.02}}]"
@@ -114,3 +116,36 @@ def test_needs_grow_with_the_tokens_of_trees_up_to_a_step() -> None:
     some = Needs(step=Growing(0.0, 10.0), sizes=[5] * 40, batch_size=8, gradients=7)
     assert some.at(20) == int(room.SCATTER * (20 * 10 + 7))
     assert some.at(40) == some.at(4096) == int(room.SCATTER * 40 * 10)
+
+
+class Stores(list[Store]):
+    """Keeps what generation lays beside the stem."""
+
+    def __call__(self, *given: Any) -> Store:
+        self.append(after_prompts(*given))
+        return self[-1]
+
+
+WIDE = {**tiny.LLAMA_LIKE, "head_dim": 16}
+"""Heads that are together twice as wide as the hidden state, as those of Qwen3 0.6B."""
+
+
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, "wide"])
+def test_a_written_token_takes_what_is_held_of_it(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if family == "wide":
+        lm = LM(Qwen3ForCausalLM(Qwen3Config(**WIDE)), tiny.tokenizer(), name=family)
+    else:
+        lm = tiny.lm(family)
+    stores = Stores()
+    monkeypatch.setattr(generate, "after_prompts", stores)
+    generate.greedy(lm, [[1, 20, 21], [1, 20, 22]], 5)
+    (store,) = stores
+    rows, slots = store.slot_depth.shape
+    held = [*store.keys.values(), *store.values.values()]
+    assert needs.slot_bytes(lm) * rows * slots == sum(t.numel() * t.element_size() for t in held)
+
+
+def test_a_base_without_trees_holds_nothing_of_what_it_writes() -> None:
+    assert needs.slot_bytes(tiny.lm("gptj")) == 0

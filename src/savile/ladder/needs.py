@@ -216,18 +216,24 @@ def of_answering(lm: LM, frame: Frame, rows: Sequence[Example], limit: int) -> f
         own = [rows[row] for row in some]
         held = live.held_by(lambda own=own: predict(Local(lm), frame, own, max_new_tokens=BEGUN))  # type: ignore[misc]
         counted.append((held, sum(len(prompts[row]) for row in some)))
-    lm.work = before
     packs = list(rows_of_trees(prompts, asked.n))
     tokens = max(sum(len(prompts[row]) for row in pack) for pack in packs)
     slots = 0 if asked.labels else asked.n * max(map(len, packs)) * limit
-    return _grown(counted).at(tokens) + slots * _slot(lm)
+    written = slots * slot_bytes(lm) if slots else 0
+    lm.work = before
+    return _grown(counted).at(tokens) + written
 
 
-def _slot(lm: LM) -> int:
-    """Return the bytes of the keys and values of one written token."""
-    config = lm.model.config.get_text_config()
-    layers = int(config.num_hidden_layers)
-    return 2 * layers * lm.sites.hidden_size * lm.model.dtype.itemsize
+@torch.no_grad()
+def slot_bytes(lm: LM) -> int:
+    """Return the bytes that generation holds of one written token: what attention keeps of any one
+    token, since a config tells neither every family's width of a head nor how often one is held."""
+    tree = build([Paths([0], [])])
+    layout = lm.plan(tree)
+    layout.keep = {}
+    lm.logits(tree, tree.ends, layout)
+    kept = [part for layer in layout.keep.values() for part in layer]
+    return sum(part[:, -1].numel() * part.element_size() for part in kept)
 
 
 def _samples(items: Sequence[T]) -> list[Sequence[T]]:
