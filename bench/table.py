@@ -16,6 +16,7 @@ from typing import Any
 
 import endpoint_table
 import evaluation_table
+import goals_table
 import ladder_table
 import memory_table
 import race_table
@@ -44,6 +45,8 @@ def main() -> None:
     check = parser.parse_args().check
     results = newest(BENCH / "results")
     sections = {
+        "goals": goals_table.goals(results),
+        "glance": goals_table.glance(results),
         "ratios": training_table.short(results),
         "training": training_table.ratios(results),
         "gate": training_table.gates(results),
