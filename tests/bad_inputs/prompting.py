@@ -520,12 +520,28 @@ CASES: Final = {
         {"base": SERVED},
         after=edited('  - "yes"\n', '  - "no"\n'),
     ),
+    "edited-empty": Bad(
+        "prompt.yaml, edited to hold an empty label",
+        2,
+        ("prompt.yaml: frame.labels.1: is '', an answer that nobody can see",),
+        {"base": SERVED},
+        after=edited('  - "yes"\n', '  - ""\n'),
+    ),
     "edited-samples": Bad(
         "prompt.yaml, edited to draw no sample",
         2,
-        ("prompt.yaml: frame.samples: is 0; expected at least 1",),
+        ("prompt.yaml: frame.samples: is 0; expected at least 1, at most 128",),
         {"base": SERVED},
         after=edited("  samples: 1\n", "  samples: 0\n"),
+    ),
+    "edited-many": Bad(
+        "prompt.yaml, edited to draw a million samples",
+        2,
+        ("prompt.yaml: frame.samples: is 1000000; expected at least 1, at most 128",),
+        {"base": SERVED},
+        after=edited(
+            "  samples: 1\n  temperature: 0.0\n", "  samples: 1000000\n  temperature: 0.7\n"
+        ),
     ),
     "edited-key": Bad(
         "prompt.yaml, edited with a key that is none",

@@ -56,7 +56,7 @@ def written(frame: Frame, folder: Path) -> Path:
     instruction=st.none() | TEXT,
     system=st.none() | TEXT,
     shown=st.lists(EXAMPLES, max_size=2).map(tuple),
-    labels=st.lists(TEXT, max_size=3).map(dict.fromkeys).map(tuple),
+    labels=st.lists(TEXT.filter(str.strip), max_size=3).map(dict.fromkeys).map(tuple),
     marker=TEXT.filter(bool),
     asked=EXAMPLES,
 )
@@ -141,7 +141,14 @@ def test_what_is_wrong_is_said(old: str, new: str, said: str, tmp_path: Path) ->
     ("old", "new", "said"),
     [
         ('  - "010"', '  - "no"', "frame.labels: holds 'no' twice"),
-        ("  samples: 1\n", "  samples: 0\n", "frame.samples: is 0; expected at least 1"),
+        ('  - "010"', '  - ""', "frame.labels.2: is '', an answer that nobody can see"),
+        ('  - "010"', '  - " "', "frame.labels.2: is ' ', an answer that nobody can see"),
+        ("  samples: 1\n", "  samples: 0\n", "frame.samples: is 0; expected at least 1, at most"),
+        (
+            "  samples: 1\n  temperature: 0.0\n",
+            "  samples: 1000000\n  temperature: 0.7\n",
+            "frame.samples: is 1000000; expected at least 1, at most 128",
+        ),
         ("  samples: 1\n", "  samples: 3\n", "frame.temperature: is 0, and all 3 samples"),
         ("  temperature: 0.0\n", "  temperature: -1\n", "frame.temperature: is -1; expected"),
         ("  temperature: 0.0\n", "  temperature: .inf\n", "frame.temperature: is inf; expected"),

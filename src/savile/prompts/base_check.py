@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from savile.prompts.base import Frame
 
 LABELS_SHOWN = 12
+MOST_SAMPLES: Final = 128
+"""Answers that may be drawn for one question."""
 
 
 class Fault(NamedTuple):
@@ -63,14 +65,17 @@ def wrong_words(frame: Frame) -> Iterator[Fault]:
 
 
 def _labels(frame: Frame) -> Iterator[Fault]:
+    for number, label in enumerate(frame.labels):
+        if not label.strip():
+            yield Fault(f"labels.{number}", f"is {label!r}, an answer that nobody can see")
     for label, times in Counter(frame.labels).items():
         if times > 1:
             yield Fault("labels", f"holds {label!r} twice")
 
 
 def _drawing(frame: Frame) -> Iterator[Fault]:
-    if frame.samples < 1:
-        yield Fault("samples", f"is {frame.samples}", "at least 1")
+    if not 1 <= frame.samples <= MOST_SAMPLES:
+        yield Fault("samples", f"is {frame.samples}", f"at least 1, at most {MOST_SAMPLES}")
     if not 0.0 <= frame.temperature < math.inf:
         yield Fault("temperature", f"is {frame.temperature:g}", "at least 0, and finite")
     if not 0.0 < frame.top_p <= 1.0:
