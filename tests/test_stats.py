@@ -128,6 +128,17 @@ def test_a_pair_of_single_seeds_is_mcnemar_on_the_discordant_rows() -> None:
     assert found.low < found.difference < found.high
 
 
+@pytest.mark.parametrize("n", [10, 30, 300])
+def test_limits_exclude_0_where_the_exact_test_does(n: int) -> None:
+    both = [(won, lost) for won in range(min(n, 24)) for lost in range(won + 1) if won + lost <= n]
+    for won, lost in both:
+        a, b = (np.arange(n) < won), (np.arange(n) >= n - lost)
+        found = compare(right("a", a), right("b", b), Accuracy())
+        assert (found.low > 0) == (found.p < 0.05), (won, lost)
+        turned = compare(right("b", b), right("a", a), Accuracy())
+        assert (turned.high < 0) == (turned.p < 0.05), (won, lost)
+
+
 def test_one_seed_of_chance_is_compared_with_nothing() -> None:
     a, b = right("a", np.ones(200)), right("b", np.zeros(200))
     for lucky in (replace(a, stochastic=True), replace(a, kind="tuned")):

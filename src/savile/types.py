@@ -155,5 +155,5 @@ class Verdict:
     more_rows: int | None = None
     """About how many more test rows would decide between the tied."""
     comparisons: Sequence[Mapping[str, Any]] = ()
-    """Each paired comparison: a, b, difference, low, high, p, p_holm; where one seed cannot tell, p
-    is 1 and the limits are the widest."""
+    """Each paired comparison: a, b, difference, low, high and p of the pair alone, p_holm corrected
+    for all pairs; where one seed cannot tell, p is 1 and the limits are the widest."""

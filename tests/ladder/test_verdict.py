@@ -63,6 +63,28 @@ def test_a_tie_names_the_tied_the_cheapest_and_how_many_rows_would_tell() -> Non
     assert f"about {found.more_rows:,} more test rows (same difference, 80 % power)" in found.text
 
 
+def of_pairs(name: str, *rows: tuple[int, int]) -> Measured:
+    """Right on the given ranges of 200 rows."""
+    right = np.zeros(200)
+    for start, end in rows:
+        right[start:end] = 1
+    statistics = (np.stack([right, np.ones(200)], axis=1),)
+    return Measured(name=name, statistics=statistics, binary=True)
+
+
+def test_an_interval_of_one_pair_beside_a_p_of_all_pairs_says_so() -> None:
+    """13 rows won and 3 lost: alone the best is better, among six pairs it may be luck."""
+    two = [of_pairs("a", (0, 163)), of_pairs("b", (13, 166))]
+    alone = verdict(two, Accuracy())
+    assert "a difference of 0.050 (95 % interval 0.009 to 0.090; p = 0.021)" in alone.text
+    more = [of_pairs("c", (14, 164)), of_pairs("d", (16, 165))]
+    found = verdict([*two, *more], Accuracy())
+    assert (
+        "now it is a difference of 0.050 (95 % interval 0.009 to 0.090 for this pair alone; "
+        "p = 0.085 corrected for 6 comparisons)"
+    ) in found.text
+
+
 @pytest.mark.parametrize("costs", [None, Costs("USD", {"a": 1.0, "b": 1.0})])
 def test_no_recommendation_by_cost_without_a_difference(costs: Costs | None) -> None:
     found = verdict([noisy("a", 0.8, 1), noisy("b", 0.8, 2)], Accuracy(), costs=costs)

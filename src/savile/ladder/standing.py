@@ -70,8 +70,10 @@ class Standing:
     candidates: int
     """Rows that might have been picked."""
     pairs: tuple[Pair, ...]
+    tests: int
+    """Pairs of the whole board that were tested: those that p-values are corrected for."""
     undecided: int
-    """Pairs of the whole board without a significant difference."""
+    """Of these, pairs without a significant difference."""
 
     @property
     def enough(self) -> bool:
@@ -160,6 +162,7 @@ def stand(
         interval=limits_of_picked(best, candidates),
         candidates=len(candidates),
         pairs=tuple(pairs),
+        tests=luck.count(False),
         undecided=sum(p >= ALPHA and not one for p, one in zip(adjusted, luck, strict=True)),
     )
 

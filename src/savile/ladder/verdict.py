@@ -300,9 +300,11 @@ def _gap(standing: Standing, pair: Pair) -> str:
     if pair.one_seed:
         return f"a difference of {show(c.difference)}, by one seed"
     p = "p < 0.001" if pair.p_holm < 0.001 else f"p = {pair.p_holm:.3f}"
-    return (
-        f"a difference of {show(c.difference)} (95 % interval {show(c.low)} to {show(c.high)}, {p})"
-    )
+    between = f"95 % interval {show(c.low)} to {show(c.high)}"
+    if standing.tests > 1:  # what decides is corrected, and no interval belongs to Holm's steps
+        between += " for this pair alone"
+        p += f" corrected for {standing.tests} comparisons"
+    return f"a difference of {show(c.difference)} ({between}; {p})"
 
 
 def _row(best: Resampled, pair: Pair) -> dict[str, str | float]:

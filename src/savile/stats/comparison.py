@@ -2,7 +2,8 @@
 
 McNemar's exact test (right or wrong, one seed each), else the difference against its noise: row
 noise from the shared bootstrap, the seeds of each side with the degrees of freedom they have. The
-p-value is the level at which the limits of the difference touch 0. One seed of chance is not
+p-value is the level at which the limits of the difference touch 0. The exact test decides where it
+is taken: limits that would exclude 0 where it does not reach to 0. One seed of chance is not
 compared.
 
 Source: McNemar 1947; Holm 1979; Bonett and Price 2012 (limits of a paired difference); Zou and
@@ -49,8 +50,10 @@ def difference_of_these(a: Resampled, b: Resampled) -> Comparison:
     if a.exact and b.exact:
         right_a, right_b = (x.measured.statistics[0][:, 0] > 0 for x in (a, b))
         won, lost = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-        low, high = _bonett_price(won, lost, a.n)
-        return Comparison(gap, low, high, mcnemar(won, lost))
+        p, (low, high) = mcnemar(won, lost), _bonett_price(won, lost, a.n)
+        if p >= ALPHA:
+            low, high = min(low, 0.0), max(high, 0.0)
+        return Comparison(gap, low, high, p)
     noise = noise_of_difference(a, b)
     half = noise.half_width(ALPHA / 2)
     p = 2 * noise.tail(abs(gap)) if gap else 1.0
