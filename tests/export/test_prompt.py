@@ -6,16 +6,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from savile import registry
 from savile.errors import UsageError
 from savile.export.base import Customization
 from savile.export.prompt import NAME, Prompt, read
 from savile.prompts.base import Frame
 from savile.prompts.base_calibration import Calibration
+from savile.prompts.base_check import MOST_SAMPLES
 from savile.prompts.base_constraint import Constraint
 from savile.retrieval import Retriever
 from savile.spec import Candidate
+from savile.spec.settings import model_of
 from savile.types import Example
 
 AWKWARD = (
@@ -203,6 +207,13 @@ def test_an_edit_that_cannot_be_asked_is_said(
     with pytest.raises(UsageError) as caught:
         read(tmp_path)
     assert said in str(caught.value)
+
+
+def test_as_many_samples_may_be_edited_in_as_a_spec_may_ask_for() -> None:
+    settings = model_of(registry.parts("prompts")["self_consistency"])
+    settings.model_validate({"n": MOST_SAMPLES})
+    with pytest.raises(ValidationError, match="less than or equal to 128"):
+        settings.model_validate({"n": MOST_SAMPLES + 1})
 
 
 def test_a_file_that_is_no_prompt_is_refused(tmp_path: Path) -> None:

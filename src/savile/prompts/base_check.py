@@ -14,7 +14,7 @@ from savile.prompts.base import Frame
 
 LABELS_SHOWN = 12
 MOST_SAMPLES: Final = 128
-"""Answers that may be drawn for one question."""
+"""Answers that may be drawn for one question, as in `self_consistency`."""
 
 
 class Fault(NamedTuple):

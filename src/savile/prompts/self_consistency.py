@@ -22,7 +22,6 @@ from typing import Annotated, ClassVar, final
 from annotated_types import Ge, Gt, Le
 
 from savile.prompts.base import Frame, Model, Prompt
-from savile.prompts.base_check import MOST_SAMPLES
 from savile.types import Example
 
 
@@ -34,7 +33,7 @@ class SelfConsistency(Prompt):
     stochastic: ClassVar[bool] = True
     decides: ClassVar[tuple[str, ...]] = ("temperature", "top_p", "seed")
 
-    n: Annotated[int, Ge(1), Le(MOST_SAMPLES)] = 5
+    n: Annotated[int, Ge(1), Le(128)] = 5
     """How many answers are drawn."""
     temperature: Annotated[float, Gt(0.0), Le(2.0)] = 0.7
     """Divides the logits; at 0 all samples would be equal (0.7: the paper's for PaLM and GPT-3)."""
