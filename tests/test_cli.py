@@ -14,6 +14,7 @@ import pytest
 import savile
 from savile import cli
 from savile.errors import Problem, UsageError
+from savile.ladder.answer import Customized
 from savile.ladder.folder import RunFolder
 from tests import small_case
 
@@ -135,6 +136,29 @@ def test_predict_of_no_input_prints_no_line(
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
         assert cli.main(["predict", str(case / "run"), "--technique", "zero_shot"]) == 0
         assert len(capsys.readouterr().out.splitlines()) == lines
+
+
+def test_predict_prints_one_line_an_answer_whatever_stands_in_it(
+    case: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = ["Dear customer,\r\n\nno.", None, "a\\nb", "été\t\x1b[31m\x85\u2028"]
+    monkeypatch.setattr(Customized, "predict", lambda self, inputs: answers)
+    command = ["predict", str(case / "run"), *"abcd", "--technique", "zero_shot"]
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        r"Dear customer,\r\n\nno.",
+        "",
+        r"a\\nb",
+        "été\t" + r"\x1b[31m\x85\u2028",
+    ]
+    assert cli.main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["answer"] for row in document["predictions"]] == answers
+    assert cli.main(["predict", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert r"printed as \n, a backslash as \\" in said
 
 
 def test_check_tells_the_data(case: Path, capsys: pytest.CaptureFixture[str]) -> None:

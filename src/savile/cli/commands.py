@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from savile.cli.input import inputs
-from savile.cli.output import say, say_board, say_json
+from savile.cli.output import say, say_board, say_json, say_line
 from savile.errors import NothingWorkedError, UsageError
 
 if TYPE_CHECKING:
@@ -205,7 +205,11 @@ def predict(
     technique: Annotated[str | None, typer.Option(help="Default: the best one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Answer new inputs with a technique of a finished run."""
+    r"""Answer new inputs with a technique of a finished run, one line an answer.
+
+    A line break inside an answer is printed as \n, a backslash as \\; where no answer could be read
+    the line is empty. --json gives the answers as they are.
+    """
     document = _board(folder)
     asked_for = inputs(texts or ())
     from savile.ladder.answer import Customized, best_of
@@ -217,7 +221,7 @@ def predict(
         say_json({"technique": asked.technique, "predictions": rows})
     else:
         for answer in answers:
-            say(answer or "")
+            say_line(answer or "")
 
 
 @app.command()
