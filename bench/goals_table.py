@@ -74,8 +74,8 @@ REFERENCE = (
     "and neither gains from computing it once for several epochs"
 )
 SMALL = (
-    "a step of so narrow a base is thousands of small operations, and the low-rank products, which "
-    "do not count as useful, run far below the peak"
+    "at this width attention, norms, rotation, gate and the low-rank products, none of which are "
+    "useful FLOP as they are counted, take as long as the frozen products themselves"
 )
 ALIKE = (
     "with random weights every label is about as likely as the next, so the search computes most "

@@ -19,6 +19,7 @@ import evaluation_table
 import goals_table
 import ladder_table
 import memory_table
+import profile_table
 import race_table
 import search_table
 import technique_table
@@ -51,6 +52,7 @@ def main() -> None:
         "training": training_table.ratios(results),
         "gate": training_table.gates(results),
         "grid": training_table.grids(results),
+        "profiles": profile_table.profiles(results),
         "growth": training_table.growth(results),
         "evaluation": evaluation_table.ratios(results),
         "evaluation_growth": evaluation_table.growth(results),
@@ -87,6 +89,11 @@ def main() -> None:
         )
         for name, records in results.items()
         if name.startswith(evaluation_table.GROWTH)
+    }
+    texts |= {
+        BENCH.parent / "docs" / f"{name}.svg": profile_table.picture(records)
+        for name, records in results.items()
+        if name.startswith(profile_table.PREFIX)
     }
     stale = []
     for path, new in texts.items():
