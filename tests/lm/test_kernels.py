@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -114,8 +115,8 @@ def plainly(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
 
 def layouts(tree: Tree) -> dict[str, Layout]:
     whole = plan(tree, CPU)
-    few = asking(whole, torch.from_numpy(tree.targets.source).unique())
-    return {"whole": whole, "few": few, "last": asking(whole, torch.tensor([len(tree) - 1]))}
+    few = asking(whole, np.unique(tree.targets.source))
+    return {"whole": whole, "few": few, "last": asking(whole, np.array([len(tree) - 1]))}
 
 
 GROUPS = {

@@ -86,8 +86,8 @@ def test_a_tree_longer_than_the_window_takes_the_general_path() -> None:
     lm = tiny.lm("mistral")
     assert lm._own is not None
     short, long = (build([Paths([1, *range(20, n)], [[50, 4]])]) for n in (22, 60))
-    assert lm._serving(lm.plan(short).depth) is not None
-    assert lm._serving(lm.plan(long).depth) is None
+    assert lm._serving(lm.plan(short).deepest) is not None
+    assert lm._serving(lm.plan(long).deepest) is None
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ arguments of `forward` that transformers hands through to the attention function
 
 The keys and values of a prefix (Li & Liang 2021) are further keys of the stem, to which no query
 belongs. Layers that see a window or limit their scores are computed here, all others in
-`attend.py`.
+`attend.py`, or on a GPU in `flex.py`.
 
 Source: Vaswani et al. 2017, arXiv 1706.03762, equation 1.
 
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from savile.lm.attend import attend, repeated
+from savile.lm.flex import fused, serves
 from savile.lm.layout import Layout
 from savile.lm.running import attend_step
 from savile.lm.store import Store
@@ -97,14 +98,14 @@ def whole(
     Returns:
         [M, H, D].
     """
-    tree.calls += 1
+    tree.calls.append((len(q), len(k), q.shape[-1]))
     if tree.prefix:
         keys, values = tree.prefix[layer]
         k, v = torch.cat([keys.to(k.dtype), k], 1), torch.cat([values.to(v.dtype), v], 1)
     if tree.keep is not None:
         tree.keep[layer] = (repeated(k, len(q)), repeated(v, len(q)))
     if window is None and softcap is None:
-        return attend(q, k, v, tree)
+        return fused(q, k, v, tree) if serves(tree) else attend(q, k, v, tree)
     return _limited(q, repeated(k, len(q)), repeated(v, len(q)), tree, window, softcap)
 
 
@@ -128,8 +129,7 @@ def _limited(
     """Attend where a layer sees a window or limits its scores: [H, M, D] -> [M, H, D]."""
     p, here = tree.stem, tree.depth[tree.asked]
     parts = []
-    first = int((tree.asked < p).sum())
-    if first:
+    if first := tree.on_stem:
         back = here[:first, None] - tree.depth[:p]
         allowed = (back >= 0) & (back < (window or len(tree.depth) + 1))
         empty = k[:, :0]

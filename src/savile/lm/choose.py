@@ -220,10 +220,13 @@ class _Search:
         width = int(counts.max())
         even = len(places) == width * len(counts)
         device = store.slot_depth.device
+        depth = self.trie.depth[nodes]
+        positions = store.stem_depth + own + depth
         step = Step(
             rows=torch.from_numpy(places).to(device),
             slots=torch.from_numpy(slots).to(device),
-            depth=torch.from_numpy(store.stem_depth + own + self.trie.depth[nodes]).to(device),
+            depth=torch.from_numpy(positions).to(device),
+            deepest=int(positions.max()),
             mask=torch.from_numpy(np.where(allowed, np.float32(0), np.float32(-np.inf))).to(device),
             places=None if even else torch.from_numpy(places * width + column).to(device),
             width=width,
@@ -231,7 +234,6 @@ class _Search:
         store.append(step)
         tokens = torch.from_numpy(self.trie.tokens[nodes]).to(device)
         logprobs = self._logprobs(self.lm.step(tokens, store))
-        depth = self.trie.depth[nodes]
         for level in np.unique(depth):  # what follows a node of this very step comes after it
             at = np.flatnonzero(depth == level)
             so_far = self.logprob_AM[rows[at], nodes[at]]

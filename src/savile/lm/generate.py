@@ -217,12 +217,14 @@ def generate(
             kept = torch.from_numpy(np.flatnonzero(alive)).to(lm.device)
             running, tokens, lengths = running[alive], tokens[kept], lengths[kept]
             store.retain(kept)
-        slots = torch.arange(int(lengths.max()) + 1, device=lm.device)
+        longest = int(lengths.max())
+        slots = torch.arange(longest + 1, device=lm.device)
         unseen = torch.zeros(len(running), len(slots), device=lm.device)
         step = Step(
             rows=torch.arange(len(running), device=lm.device),
             slots=lengths,
             depth=lengths + store.stem_depth,
+            deepest=longest + store.stem_depth,
             mask=unseen.masked_fill_(slots > lengths[:, None], float("-inf")),
             places=None,
             width=1,

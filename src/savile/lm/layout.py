@@ -5,6 +5,9 @@ lie side by side in blocks. A query sees the stem and its ancestors within its b
 is computed between branches. The queries may be fewer than the keys: a prefix has none, and in the
 last layer only the positions that predict something have one.
 
+A plan is made of arrays on the CPU; what the device needs of it is laid out and sent there when
+attention first asks for it.
+
 Shape legend: P stem, G branches, T tokens of the longest branch, S queries of the longest branch,
 N packed positions, M queries.
 """
@@ -13,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from savile.lm.sparse import Sparse, ends, moved, sparse
 from savile.lm.tree import Ints, KeysValues, Tree
 
 TILE: Final = 256
@@ -71,23 +75,61 @@ class Layout:
 
     stem: int
     """P: leading packed positions that every branch sees."""
-    tiles: tuple[Tile, ...]
-    """The queries of the stem, which are the first."""
-    blocks: tuple[Block, ...]
-    """The branches, in packed order."""
+    branches: Sequence[tuple[int, int]]
+    """(start, end) of each branch, from short to long."""
+    end: Ints
+    """Position behind what stands below each position [N]."""
+    queries: Ints
+    """Packed positions that have a query [M], ascending."""
     depth: Tensor
     """Position ids, int64 [N], of prefix, virtual tokens and nodes."""
-    asked: Tensor
-    """Packed positions that have a query, int64 [M], ascending."""
+    deepest: int
+    """The highest of them."""
     causal: int = 0
     """How many of the first queries, those of a long stem, have no tile: each sees all before."""
+    fused: bool = False
+    """Whether `flex.py` may serve it."""
     prefix: Sequence[KeysValues] = ()
     """Per layer the keys and values [K, n, D] of the first n positions, at which nothing else is
     computed; empty where the model computes at every position."""
-    calls: int = 0
-    """How often attention ran with this plan (the probe expects one per layer)."""
-    keep: dict[int, KeysValues] | None = field(default=None)
+    calls: list[tuple[int, int, int]] = field(default_factory=list)
+    """Heads, key-value heads and width of a head of each layer that has attended with this plan
+    (the probe expects one entry per layer)."""
+    keep: dict[int, KeysValues] | None = None
     """Where attention leaves keys and values per layer when generation asks for them."""
+
+    @cached_property
+    def asked(self) -> Tensor:
+        """Packed positions that have a query, int64 [M], ascending."""
+        return moved(self.queries, self.depth.device)
+
+    @cached_property
+    def on_stem(self) -> int:
+        """How many of the queries, the first, stand on the stem."""
+        return int(np.searchsorted(self.queries, self.stem))
+
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...]:
+        """The queries of the stem, which are the first."""
+        starts = () if self.causal else range(0, self.on_stem, TILE)
+        return tuple(_tile(self, start, min(start + TILE, self.on_stem)) for start in starts)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The branches that have queries, in packed order."""
+        groups: list[list[tuple[int, int]]] = []
+        for start, end in self.branches:
+            first = groups[-1][0] if groups else (0, 0)
+            if not groups or end - start > LIKE_SIZE * (first[1] - first[0]) + FEW:
+                groups.append([])
+            groups[-1].append((start, end))
+        found = (_block(self, np.asarray(group)) for group in groups)
+        return tuple(block for block in found if block is not None)
+
+    @cached_property
+    def sparse(self) -> Sparse:
+        """Who sees whom, for a kernel that takes the tree as a whole."""
+        return sparse(self.queries, self.end, self.depth.device)
 
 
 def plan(tree: Tree, device: torch.device, root: int = 0, silent: int = 0) -> Layout:
@@ -99,105 +141,60 @@ def plan(tree: Tree, device: torch.device, root: int = 0, silent: int = 0) -> La
         root: virtual positions before every sequence.
         silent: how many of them, the first, have no queries.
     """
-    blocks: list[list[tuple[int, int]]] = []
-    for start, end in tree.branches:  # from short to long
-        if not blocks or end - start > LIKE_SIZE * (blocks[-1][0][1] - blocks[-1][0][0]) + FEW:
-            blocks.append([])
-        blocks[-1].append((start, end))
     depth = np.concatenate([np.arange(root), tree.depth + root])
     stem = root + tree.stem
-    causal = stem - silent if stem - silent > LONG else 0
     return Layout(
         stem=stem,
-        tiles=() if causal else _tiles(torch.arange(silent, stem, device=device)),
-        causal=causal,
-        blocks=tuple(_block(tree.parent, block, root, silent + causal, device) for block in blocks),
-        depth=torch.from_numpy(depth).to(device),
-        asked=torch.arange(silent, len(depth), device=device),
+        branches=[(start + root, end + root) for start, end in tree.branches],
+        end=ends(depth),
+        queries=np.arange(silent, len(depth)),
+        depth=moved(depth, device),
+        deepest=int(depth.max()),
+        causal=stem - silent if stem - silent > LONG else 0,
     )
 
 
-def asking(layout: Layout, positions: Tensor) -> Layout:
+def asking(layout: Layout, positions: Ints) -> Layout:
     """Return the same plan with queries at some of its positions alone.
 
     Args:
         layout: a whole plan.
-        positions: packed positions, int64, ascending, without repetition.
+        positions: packed positions, ascending, without repetition.
     """
-    number = torch.full_like(layout.depth, -1)
-    number[positions] = torch.arange(len(positions), device=positions.device)
-    blocks = [_asking(block, number) for block in layout.blocks]
-    return replace(
-        layout,
-        tiles=_tiles(positions[positions < layout.stem]),
-        blocks=tuple(block for block in blocks if block.asked.numel()),
-        asked=positions,
-        causal=0,
+    return replace(layout, queries=positions, causal=0, calls=[])
+
+
+def _tile(layout: Layout, start: int, end: int) -> Tile:
+    keys = int(layout.queries[end - 1]) + 1
+    seen = torch.arange(keys, device=layout.depth.device) <= layout.asked[start:end, None]
+    return Tile(start, end, keys, _mask(seen))
+
+
+def _block(layout: Layout, branches: Ints) -> Block | None:
+    """Lay branches of like size [G, 2] side by side; None where they have no query."""
+    first, last = branches.T
+    column = np.arange((last - first).max())
+    valid = column < (last - first)[:, None]
+    rows = np.where(valid, first[:, None] + column, 0)
+    numbers = np.searchsorted(layout.queries, [*first, last[-1]])
+    counts = np.diff(numbers)
+    asked = np.arange(counts.max()) < counts[:, None]
+    if not asked.size:
+        return None
+    number = np.where(asked, numbers[:-1, None] + np.arange(counts.max()), 0)
+    here = np.where(asked, layout.queries[number] - first[:, None], 0)  # padding sees the first key
+    end = layout.end[rows] - first[:, None]
+    seen = (column <= here[..., None]) & (here[..., None] < end[:, None])
+    return Block(
+        rows=moved(rows, layout.depth.device),
+        real=moved(np.flatnonzero(valid), layout.depth.device),
+        queries=moved(np.where(asked, number - layout.causal, 0), layout.depth.device),
+        asked=moved(np.flatnonzero(asked), layout.depth.device),
+        span=(int(first[0]), int(last[-1])),
+        mask=_mask(moved(seen, layout.depth.device)),
     )
-
-
-def _tiles(positions: Tensor) -> tuple[Tile, ...]:
-    """Cut the stem's queries, which stand at some positions, into tiles."""
-    found = []
-    for start in range(0, len(positions), TILE):
-        own = positions[start : start + TILE]
-        keys = int(own[-1]) + 1
-        seen = torch.arange(keys, device=own.device) <= own[:, None]
-        found.append(Tile(start, start + len(own), keys, _mask(seen)))
-    return tuple(found)
-
-
-def _asking(block: Block, number: Tensor) -> Block:
-    """Return a block with the queries that have a number."""
-    own = torch.full_like(block.rows.flatten(), -1)
-    own[block.real] = number[block.rows.flatten()[block.real]]
-    own = own.view(block.rows.shape)
-    wanted = own >= 0
-    most = int(wanted.sum(1).max())
-    places = (~wanted).int().argsort(dim=1, stable=True)[:, :most]
-    queries = own.gather(1, places)
-    mask = block.mask.gather(1, places[..., None].expand(-1, -1, block.mask.shape[-1]))
-    asked = (queries >= 0).flatten().nonzero()[:, 0]
-    return block._replace(queries=queries.clamp(min=0), asked=asked, mask=mask)
-
-
-def _block(
-    parent: Ints,
-    branches: Sequence[tuple[int, int]],
-    root: int,
-    before: int,
-    device: torch.device,
-) -> Block:
-    """Lay branches of like size side by side; `before` positions have no query here."""
-    longest = max(end - start for start, end in branches)
-    shape = (len(branches), longest)
-    rows, valid = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
-    allowed = np.zeros((*shape, longest), dtype=bool)
-    lower = np.tril(np.ones((longest, longest), dtype=bool))
-    for g, (start, end) in enumerate(branches):
-        size = end - start
-        rows[g, :size] = np.arange(start, end) + root
-        valid[g, :size] = True
-        allowed[g] = lower  # right for a chain, and keeps padded rows finite
-        own = parent[start:end] - start
-        if not np.array_equal(own[1:], np.arange(size - 1)):
-            _ancestors(allowed[g], own)
-    real = torch.from_numpy(valid.reshape(-1).nonzero()[0]).to(device)
-    packed = torch.from_numpy(rows).to(device)
-    mask = _mask(torch.from_numpy(allowed).to(device))
-    span = (branches[0][0] + root, branches[-1][1] + root)
-    return Block(packed, real, (packed - before).clamp(min=0), real, span, mask)
 
 
 def _mask(seen: Tensor) -> Tensor:
     """Return 0 where a key is seen and -inf elsewhere, float32."""
     return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, UNSEEN)
-
-
-def _ancestors(allowed: npt.NDArray[np.bool_], parent: Ints) -> None:
-    """Write ancestor-or-self into the leading block of `allowed` from local parent indices."""
-    size = len(parent)
-    allowed[:size, :size] = np.eye(size, dtype=bool)
-    for node in range(size):
-        if parent[node] >= 0:
-            allowed[node] |= allowed[parent[node]]

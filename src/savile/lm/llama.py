@@ -36,6 +36,7 @@ from savile.lm.kernels import gated, norm, rotate
 from savile.lm.layout import Layout, asking
 from savile.lm.maps import mapped
 from savile.lm.store import Store
+from savile.lm.tree import Ints
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """From a layer's number, scaled queries [H, M, D], keys and values [K, N, D] to [M, H, D]."""
@@ -76,23 +77,24 @@ class Llama:
             and all(_fits(layer) for layer in trunk.layers)
         )
 
-    def serves(self, depth: Tensor) -> bool:
-        """Return whether every layer sees all of some positions, and nothing has been put into the
-        model that is not computed here: a bias of the head, another forward pass of a layer."""
+    def serves(self, deepest: int) -> bool:
+        """Return whether every layer sees all positions up to the deepest, and nothing has been put
+        into the model that is not computed here: a bias of the head, another forward pass of a
+        layer."""
         if getattr(self._head, "bias", None) is not None:
             return False
         others = [vars(layer)["forward"] for layer in self._modules if "forward" in vars(layer)]
         if not all(hasattr(forward, COMPUTED_TWICE) for forward in others):
             return False
-        return self.window is None or int(depth.max()) < self.window
+        return self.window is None or deepest < self.window
 
-    def over(self, x: Tensor, layout: Layout, asked: Tensor, first: int = 0) -> Tensor:
+    def over(self, x: Tensor, layout: Layout, asked: Ints, first: int = 0) -> Tensor:
         """Return the normalized output of the last layer at asked positions of a tree, [M, W].
 
         Args:
             x: what goes into layer `first` at all positions but those of the prefix [N, W].
             layout: the tree's plan.
-            asked: packed positions, int64 [M], ascending, without repetition.
+            asked: packed positions [M], ascending, without repetition.
             first: number of the first layer that is computed.
         """
         few, last = asking(layout, asked), len(self.layers) - 1
@@ -103,7 +105,7 @@ class Llama:
         before = len(layout.depth) - len(x)
         numbers = range(first, len(self.layers))
         return self._normed(
-            self._through(numbers, x, layout.depth[before:], asked - before, attend)
+            self._through(numbers, x, layout.depth[before:], few.asked - before, attend)
         )
 
     def before(self, first: int, x: Tensor, layout: Layout) -> Tensor:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from savile.lm import attention
+from savile.lm.flex import agree
 from savile.lm.layout import Layout, plan
 from savile.lm.llama import Llama
 from savile.lm.output_head import chosen_logprobs
@@ -70,6 +71,7 @@ class LM:
         self.uses_tree = False
         self._plain = model.config._attn_implementation
         self._own: Llama | None = None
+        self._attends: frozenset[tuple[int, int, int]] = frozenset()
         self._seen: Tensor | None = None
         self._head.register_forward_pre_hook(self._see)
         self._probe()
@@ -134,7 +136,7 @@ class LM:
         rows = torch.from_numpy(index).to(self.device)
         tokens = torch.from_numpy(tree.targets.token).to(self.device)
         layout = self.plan(tree) if self.uses_tree else None
-        if layout is not None and (own := self._serving(layout.depth)) is not None:
+        if layout is not None and (own := self._serving(layout.deepest)) is not None:
             self.work.separate_tokens += tree.separate_tokens
             hidden = self._hidden(own, tree, sources, layout)
             return chosen_logprobs(hidden, self._head.get_parameter("weight"), rows, tokens)
@@ -162,10 +164,9 @@ class LM:
         if not self.uses_tree:
             return self._separate(tree, nodes)
         layout = layout or self.plan(tree)
-        if (own := self._serving(layout.depth)) is not None:
+        if (own := self._serving(layout.deepest)) is not None:
             self._seen = self._hidden(own, tree, nodes, layout)
-            head: Tensor = self._head.get_parameter("weight")
-            return functional.linear(self._seen, head).float()
+            return functional.linear(self._seen, self._head.get_parameter("weight")).float()
         ids = torch.from_numpy(tree.tokens).to(self.device)[None]
         where = torch.from_numpy(np.asarray(nodes)).to(self.device)
         logits = self._forward(ids, layout.depth[None], {"tree": layout}, where)[0].float()
@@ -189,7 +190,7 @@ class LM:
         assert store.step is not None, "announce the step with `append` before it is computed"
         self.work.tokens += len(tokens)
         self.work.predictions += len(tokens)
-        if (own := self._serving(store.step.depth)) is not None:
+        if (own := self._serving(store.step.deepest)) is not None:
             hidden = own.after(self.sites.embedding(tokens), store)
             return functional.linear(hidden, self._head.get_parameter("weight")).float()
         out = self.model(
@@ -210,6 +211,7 @@ class LM:
         """Return the attention plan of a tree behind the prefix and the root that are attached."""
         silent = 0 if self.prefix is None else self.prefix.tokens
         layout = plan(tree, self.device, self.root_tokens, silent)
+        layout.fused = agree(self._attends, self.model.dtype, layout)
         if self.prefix is not None:
             layout.prefix = self.prefix.layers()
         return layout
@@ -224,10 +226,10 @@ class LM:
         extra = {"tree": layout} if self.uses_tree else {}
         return recorded(self.model, vectors, layout.depth[None], extra)
 
-    def _serving(self, depth: Tensor) -> Llama | None:
-        """Return the family's own forward pass where it serves positions of this depth."""
+    def _serving(self, deepest: int) -> Llama | None:
+        """Return the family's own forward pass where it serves positions up to the deepest."""
         own = None if torch.is_autocast_enabled(self.device.type) else self._own
-        return own if own is not None and own.serves(depth) else None
+        return own if own is not None and own.serves(deepest) else None
 
     def _hidden(
         self, own: Llama, tree: Tree, nodes: np.ndarray[Any, Any], layout: Layout
@@ -239,7 +241,7 @@ class LM:
         self.work.tokens += len(vectors)
         self.work.predictions += len(nodes)
         ends, index = np.unique(np.asarray(nodes), return_inverse=True)
-        asked = torch.from_numpy(ends).to(self.device) + len(layout.depth) - len(tree)
+        asked = ends + len(layout.depth) - len(tree)
         first = 0
         if self.below is not None and not self.root_tokens and layout.keep is None:
             first, vectors = self.below(own, tree, vectors, layout)
@@ -305,7 +307,8 @@ class LM:
                 self.uses_tree = True
                 layout = self.plan(probe.tree)
                 good = probe.same(self.logits(probe.tree, probe.sources, layout), wanted)
-                self.uses_tree = good and layout.calls == layers
+                self.uses_tree = good and len(layout.calls) == layers
+                self._attends = frozenset(layout.calls)
             except (ValueError, TypeError, KeyError, RuntimeError, AttributeError):
                 self.uses_tree = False  # this architecture does not hand the plan through
             if not self.uses_tree:

@@ -31,6 +31,8 @@ class Step:
     """Where each is written, int64 [N]."""
     depth: Tensor
     """Their positions, int64 [N]."""
+    deepest: int
+    """The highest of them."""
     mask: Tensor
     """What is added to the scores of the sequence's slots: 0, or minus infinity where a token does
     not see one, float32 [N, C']."""

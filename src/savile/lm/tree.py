@@ -1,8 +1,9 @@
 """A batch is a token tree: sequences merged by common prefix, each shared token computed once.
 
 Packed order: first the *stem* (the tokens every sequence starts with), then one contiguous run per
-*branch* (a subtree below the stem). A token sees its own ancestors and itself, so a branch needs
-the keys of the stem and of itself alone (the attention plan: `layout.py`).
+*branch* (a subtree below the stem), from short to long, each depth first. A token sees its own
+ancestors and itself, so a branch needs the keys of the stem and of itself alone, and those that see
+a token stand behind it without a gap (the attention plan: `layout.py`).
 
 Targets are rows (source node, token, weight, sequence): a branching node predicts several tokens.
 
@@ -14,6 +15,7 @@ Cost: P + sum of own tokens instead of B * (P + T) tokens.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -54,7 +56,7 @@ class Tree:
     """Packed tokens with their ancestry."""
 
     tokens: Ints
-    """Token ids [N], stem first, then branch after branch."""
+    """Token ids [N], stem first, then branch after branch, depth first."""
     depth: Ints
     """Distance from the root [N]: the position id."""
     parent: Ints
@@ -120,21 +122,18 @@ class _Trie:
             (node,) = children.values()
             order.append(node)
             children = self.children[node]
-        stem = len(order)
-        branch_of = [-1] * len(self.tokens)
-        for number, node in enumerate(children.values()):
-            branch_of[node] = number
-        on_stem = set(order)
-        for node, parent in enumerate(self.parent):  # parents come before their children
-            if node not in on_stem and branch_of[node] < 0:
-                branch_of[node] = branch_of[parent]
-        rest = [node for node in range(len(self.tokens)) if node not in on_stem]
-        sizes = [0] * len(children)
-        for node in rest:
-            sizes[branch_of[node]] += 1
-        # short branches first, so that neighbors need little padding; insertion order within
-        rest.sort(key=lambda node: (sizes[branch_of[node]], branch_of[node]))
-        return order + rest, stem, sorted(sizes)
+        branches = sorted(map(self._below, children.values()), key=len)
+        sizes = [len(branch) for branch in branches]
+        return [*order, *itertools.chain(*branches)], len(order), sizes
+
+    def _below(self, node: int) -> list[int]:
+        """Return a node and what stands below it, depth first."""
+        found, left = [], [node]
+        while left:
+            node = left.pop()
+            found.append(node)
+            left.extend(reversed(self.children[node].values()))
+        return found
 
 
 def build(groups: Sequence[Paths]) -> Tree:
