@@ -152,7 +152,7 @@ def test_near_duplicates_only_warn(tmp_path: Path) -> None:
     write_rows(tmp_path / "test.jsonl", [*numbered(40, start=2000), near])
     found = dataset(tmp_path, SPLITS, extra=LABELS)
     assert found.profile["near_duplicates"]["rows"] == 1
-    assert any("nearly repeat" in warning for warning in found.warnings)
+    assert any("nearly repeat a row of train or dev, more" in said for said in found.warnings)
 
 
 def test_duplicates_in_train_are_said_or_dropped(tmp_path: Path) -> None:

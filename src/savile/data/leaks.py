@@ -50,6 +50,8 @@ class Near(NamedTuple):
     """All test rows, or fewer when there is too much text to compare."""
     searched: int
     """Rows they were looked up in; all, or fewer likewise."""
+    among: tuple[str, ...]
+    """Whose rows these are: of the splits, and of judged answers."""
     pairs: tuple[tuple[str, str, float], ...]
     """The first few: test row, its near duplicate, similarity."""
 
@@ -148,15 +150,19 @@ def near(parts: Parts, judged: Sequence[Record] = ()) -> Near:
         judged: those of judged answers that are not held out; each question counts once.
     """
     test = parts.get("test", ())
-    pool = [*parts.get("train", ()), *parts.get("dev", ())]
-    asked = {record.key for record in pool}
-    pool += {record.key: record for record in judged if record.key not in asked}.values()
-    keys = {record.key for record in pool}
+    learned = {split: parts.get(split, ()) for split in ("train", "dev")}
+    asked = {record.key for records in learned.values() for record in records}
+    further = {record.key: record for record in judged if record.key not in asked}
+    learned["the judged answers"] = list(further.values())
+    among = tuple(name for name, records in learned.items() if records)
+    pool = [record for records in learned.values() for record in records]
+    keys = asked | set(further)
     queries = _within([record for record in test if record.key not in keys])
     pool = _within(pool)
     found, looked_up = near_duplicates([r.input for r in queries], [r.input for r in pool])
     pairs = tuple((queries[q].where, pool[p].where, round(s, 3)) for q, p, s in found[:PAIRS_SHOWN])
-    return Near(len(found), len(found) / max(1, looked_up), looked_up, len(pool), pairs)
+    share = len(found) / max(1, looked_up)
+    return Near(len(found), share, looked_up, len(pool), among, pairs)
 
 
 def _within(records: list[Record]) -> list[Record]:
@@ -175,15 +181,16 @@ def warn_near(one: Near, data: DataSection) -> str | None:
     if not one.rows:
         return None
     of = f"{one.rows} of {one.looked_up} test rows ({one.share:.1%})"
-    text = f"{of} nearly repeat a row of train, dev or the judged answers"
-    first = "; ".join(f"{a} ~ {b}" for a, b, _ in one.pairs)
+    *first, last = one.among
+    text = f"{of} nearly repeat a row of {' or '.join(filter(None, [', '.join(first), last]))}"
+    shown = "; ".join(f"{a} ~ {b}" for a, b, _ in one.pairs)
     if one.share <= MOST_NEAR:
-        return f"{text} ({first})"
+        return f"{text} ({shown})"
     text += ", more than 1 %: techniques that memorize may look better than they are"
     if data.strict:
         fix = "Remove them, or set data.strict: false"
-        raise DataError(Problem(where="data", what=text, fix=fix, context="  " + first))
-    return f"{text} ({first}). Remove them there; data.leak does not touch near duplicates"
+        raise DataError(Problem(where="data", what=text, fix=fix, context="  " + shown))
+    return f"{text} ({shown}). Remove them there; data.leak does not touch near duplicates"
 
 
 def repeated(records: Sequence[Record]) -> list[Record]:
