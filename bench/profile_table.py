@@ -20,7 +20,7 @@ WIDTH, LEFT, BAR, GAP, TOP = 640, 24, 34, 58, 62
 LEGEND = TOP + len(DRAWN) * GAP + 28
 LINE = 22
 COLUMNS = (420, 510, 616)
-"""Right ends of the legend's figures: before, after, and how many times less."""
+"""Right ends of the legend's figures: before, after, and their ratio."""
 COLORS = ("#0969da", "#bc6c00", "#1a7f37", "#8250df", "#bf3989", "#6e7781")
 DARK = ("#4493f8", "#e3912a", "#3fb950", "#ab7df8", "#db61a2", "#8b949e")
 STYLE = (
@@ -98,7 +98,7 @@ def picture(records: list[Record]) -> str:
                 f'<rect class="p{number}" x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{BAR}"/>'
             )
             x += wide
-    heads = zip(COLUMNS, ("before", "after", "times less"), strict=True)
+    heads = zip(COLUMNS, ("before", "after", "ratio"), strict=True)
     parts += [text(x, LEGEND - 4, words, "soft", "end") for x, words in heads]
     for number, part in enumerate(both["before"]["parts"]):
         y = LEGEND + LINE * (number + 1) - 4

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 from unittest import mock
 
@@ -63,13 +63,13 @@ PEER = {
 T = TypeVar("T")
 
 
-class Spent(NamedTuple):
-    """Where the seconds of one run went."""
+class Timed(NamedTuple):
+    """One event of the profiler."""
 
-    seconds: dict[str, float]
-    """By part, on the wall."""
-    events: int
-    """Of the profiler."""
+    part: str
+    name: str
+    seconds: float
+    """Its own, on the wall."""
 
 
 @contextlib.contextmanager
@@ -128,15 +128,15 @@ def modules(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def profiled(run: Callable[[], T]) -> tuple[T, Spent]:
-    """Run something under torch.profiler; return what it returns and its time by part."""
+def profiled(run: Callable[[], T]) -> tuple[T, list[Timed]]:
+    """Run something under torch.profiler; return what it returns and the events inside ranges."""
     with profile(activities=[ProfilerActivity.CPU]) as found:
         result = run()
     return result, grouped(found.events())
 
 
-def grouped(events: Iterable[Any]) -> Spent:
-    """Return the seconds of every part inside the ranges.
+def grouped(events: Iterable[Any]) -> list[Timed]:
+    """Return the events inside ranges with their parts, in the order of their starts.
 
     Args:
         events: of torch.profiler, each with name, start, parent, own time, scope and sequence
@@ -149,12 +149,27 @@ def grouped(events: Iterable[Any]) -> Spent:
         if event.sequence_nr >= 0 and event.scope != BACKWARD and not event.name.startswith(NODE)
     }
     parts: dict[int, str | None] = {}
-    seconds, count = dict.fromkeys(PARTS, 0.0), 0
-    for event in ordered:
-        if part := _part(event, made, parts):
-            seconds[part] += 1e-6 * event.self_cpu_time_total
-            count += 1
-    return Spent(seconds, count)
+    return [
+        Timed(part, event.name, 1e-6 * event.self_cpu_time_total)
+        for event in ordered
+        if (part := _part(event, made, parts))
+    ]
+
+
+def by_part(passes: Sequence[Sequence[Timed]]) -> dict[str, float]:
+    """Return the seconds of every part: each event counts with the shortest of its times in equal
+    passes, for where cores are shared, any event may have waited for one.
+
+    Raises:
+        ValueError: the passes do not consist of the same events.
+    """
+    seconds = dict.fromkeys(PARTS, 0.0)
+    for same in zip(*passes, strict=True):
+        kinds = {(event.part, event.name) for event in same}
+        if len(kinds) > 1:
+            raise ValueError(f"the passes differ: {sorted(kinds)}")
+        seconds[same[0].part] += min(event.seconds for event in same)
+    return seconds
 
 
 def _part(event: Any, made: Mapping[int, Any], parts: dict[int, str | None]) -> str | None:

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import profile_table
 import profiling
-from profiling import ATTENTION, HEAD, MAPS, MARK, NODE, NORMS, OPTIMIZER, REST
+from profiling import ATTENTION, HEAD, MAPS, MARK, NODE, NORMS, OPTIMIZER, REST, Timed
 
 
 def event(name: str, start: float, own: float, **more: Any) -> Any:
@@ -25,18 +25,18 @@ def event(name: str, start: float, own: float, **more: Any) -> Any:
     return SimpleNamespace(name=name, time_range=range_, self_cpu_time_total=own, **told)
 
 
+def microseconds(*passes: list[Timed]) -> dict[str, int]:
+    return {name: round(1e6 * s) for name, s in profiling.by_part(passes).items() if s}
+
+
 def test_time_belongs_to_the_nearest_range_and_nothing_is_counted_outside() -> None:
     whole = event(MARK + REST, 1, 10)
     maps = event(MARK + MAPS, 2, 20, cpu_parent=whole)
     product = event("aten::mm", 3, 300, cpu_parent=maps)
     step = event("Optimizer.step#AdamW.step", 4, 4000, cpu_parent=whole)
     spent = profiling.grouped([step, product, event("before", 0, 5), maps, whole])
-    assert {name: round(1e6 * s) for name, s in spent.seconds.items() if s} == {
-        REST: 10,
-        MAPS: 320,
-        OPTIMIZER: 4000,
-    }
-    assert spent.events == 4
+    assert microseconds(spent) == {REST: 10, MAPS: 320, OPTIMIZER: 4000}
+    assert [one.name for one in spent] == [MARK + REST, MARK + MAPS, "aten::mm", step.name]
 
 
 def test_a_node_belongs_where_the_last_operation_with_its_number_ran() -> None:
@@ -50,8 +50,16 @@ def test_a_node_belongs_where_the_last_operation_with_its_number_ran() -> None:
     inside = event("aten::mul", 8, 300, cpu_parent=node)
     kept = event(NODE + "AccumulateGrad", 9, 4000, cpu_parent=whole)
     spent = profiling.grouped([whole, maps, norms, looked, made, run, node, inside, kept])
-    found = {name: round(1e6 * s) for name, s in spent.seconds.items() if s}
-    assert found == {NORMS: 330, REST: 4000}
+    assert microseconds(spent) == {NORMS: 330, REST: 4000}
+
+
+def test_an_event_counts_with_its_shortest_time_and_passes_have_to_be_equal() -> None:
+    a, b = ([Timed(MAPS, "mm", m), Timed(NORMS, "mul", n)] for m, n in ((3e-6, 9e-6), (5e-6, 2e-6)))
+    assert microseconds(a, b) == {MAPS: 3, NORMS: 2}
+    with pytest.raises(ValueError, match="differ"):
+        profiling.by_part([a, b[::-1]])
+    with pytest.raises(ValueError, match="shorter"):
+        profiling.by_part([a, b[:1]])
 
 
 def test_the_profiler_numbers_operations_and_nodes_alike() -> None:
@@ -67,10 +75,7 @@ def test_the_profiler_numbers_operations_and_nodes_alike() -> None:
     made = {name: profiling.grouped(_below(events, f"{NODE}{name}")) for name in (
         "ExpBackward0", "MmBackward0", "torch::autograd::AccumulateGrad",
     )}  # fmt: skip
-    parts = {
-        name: [part for part, seconds in spent.seconds.items() if seconds]
-        for name, spent in made.items()
-    }
+    parts = {name: list({one.part for one in spent if one.seconds}) for name, spent in made.items()}
     assert parts == {
         "ExpBackward0": [HEAD],
         "MmBackward0": [MAPS],
@@ -113,7 +118,7 @@ def test_modules_of_a_llama_have_ranges_that_close(llama: nn.Module) -> None:
         )
         _, spent = profiling.profiled(run)
     assert not any(module._forward_hooks for module in llama.modules())
-    assert {name for name, s in spent.seconds.items() if s} == {MAPS, ATTENTION, NORMS, HEAD, REST}
+    assert {one.part for one in spent} == {MAPS, ATTENTION, NORMS, HEAD, REST}
 
 
 def test_a_range_closes_where_a_module_fails(llama: nn.Module) -> None:
@@ -123,7 +128,7 @@ def test_a_range_closes_where_a_module_fails(llama: nn.Module) -> None:
         torch.ones(3)
     last = max(found.events(), key=lambda one: one.time_range.start)
     assert last.cpu_parent is None or last.cpu_parent.cpu_parent is None
-    assert profiling.grouped([last]).events == 0
+    assert profiling.grouped([last]) == []
 
 
 def test_every_function_that_gets_a_range_exists_and_comes_back() -> None:
