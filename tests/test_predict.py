@@ -10,8 +10,10 @@ from savile.deltas.base import Delta
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
 from savile.lm import generate
+from savile.lm.layout import Layout
 from savile.lm.local import Local
 from savile.lm.model import LM
+from savile.lm.tree import Tree
 from savile.predict import answer_limit, closed, latency, predict, single_requests
 from savile.prompts.base import Frame
 from savile.types import Example
@@ -207,3 +209,62 @@ def test_steps_that_no_row_shows_get_room() -> None:
     assert answer_limit(Local(lm), frame, rows) >= 256
     shown = [Example(id="1", input="a", output="b", rationale="because")]
     assert answer_limit(Local(lm), frame, shown) < 256
+
+
+RAN_OUT = (
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: not enough memory"),
+)
+ASKED = {
+    "written": Frame(),
+    "drawn": Frame(samples=3, temperature=1.0, seed=7),
+    "few labels": Frame(labels=("yes", "no")),
+    "many labels": Frame(labels=BANKING),
+}
+
+
+class Room:
+    """Memory for trees of so many prompts, samples counted."""
+
+    def __init__(self, prompts: int, error: Exception) -> None:
+        self.prompts, self.error, self.plan = prompts, error, LM.plan
+        self.trees: list[int] = []
+
+    def __call__(self, lm: LM, tree: Tree) -> Layout:
+        self.trees.append(len(tree.ends))
+        if len(tree.ends) > self.prompts:
+            raise self.error
+        return self.plan(lm, tree)
+
+
+@pytest.mark.parametrize("error", RAN_OUT, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("way", ASKED)
+def test_what_runs_out_of_memory_is_answered_in_halves_with_the_same_answers(
+    way: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, frame = Local(tiny.lm("llama")), ASKED[way]
+    wanted = predict(base, frame, EXAMPLES, max_new_tokens=4)
+    assert base.tally() == {}
+    room = Room(2 * frame.samples, error)
+    monkeypatch.setattr(LM, "plan", lambda lm, tree: room(lm, tree))
+    done: list[int] = []
+    found = predict(base, frame, EXAMPLES, max_new_tokens=4, on_rows=done.append)
+    assert found == wanted
+    assert done == [2, 2, 2, 2, 1]
+    assert sum(count > room.prompts for count in room.trees) == 2  # of nine rows, and of four
+    assert base.tally() == {"rows_at_once": 2}
+    assert base.tally() == {}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "error"), [(0, MemoryError()), (1, RuntimeError("shapes cannot be multiplied"))]
+)
+def test_one_row_for_which_memory_runs_out_and_other_errors_are_raised(
+    prompts: int, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, room = Local(tiny.lm("llama")), Room(prompts, error)
+    monkeypatch.setattr(LM, "plan", lambda lm, tree: room(lm, tree))
+    with pytest.raises(type(error)):
+        predict(base, Frame(), EXAMPLES, max_new_tokens=4)
+    assert room.trees[-1] == (1 if isinstance(error, MemoryError) else 9)

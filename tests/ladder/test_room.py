@@ -14,8 +14,10 @@ from savile.ladder import needs, room, trial
 from savile.ladder import run as ladder
 from savile.ladder.needs import Growing, Needs
 from savile.lm import generate, load, memory
+from savile.lm.layout import Layout
 from savile.lm.model import LM
 from savile.lm.store import Store, after_prompts
+from savile.lm.tree import Tree
 from tests import small_case, tiny
 
 LADDER = "[zero_shot, {lora: {learning_rate: 0.02}}]"
@@ -110,6 +112,35 @@ def test_a_training_that_always_runs_out_is_a_failed_row(
     row = board(PLENTY)
     assert row["status"] == "failed"
     assert row["reason"].startswith("out of memory")
+
+
+def test_answers_in_smaller_trees_are_said_on_the_board(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, plan = small_case.write_base(tmp_path / "base"), LM.plan
+    case = specs.load(
+        small_case.write_case(tmp_path, base, ladder="[zero_shot, {few_shot: {k: 2}}]")
+    )
+    wanted = ladder.run(case, tmp_path / "plenty")
+
+    def short(lm: LM, tree: Tree) -> Layout:
+        if len(tree) > 200:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory")
+        return plan(lm, tree)
+
+    monkeypatch.setattr(LM, "plan", short)
+    monkeypatch.setattr(room, "answering", lambda *given: None)  # counted on whole trees
+    found = ladder.run(case, tmp_path / "short")
+    rows, before = (
+        [row for row in document["board"] if row["kind"] != "baseline"]
+        for document in (found, wanted)
+    )
+    assert [(r["technique"], r["score"]) for r in rows] == [
+        (r["technique"], r["score"]) for r in before
+    ]
+    said = "memory ran out while answering: the rows at once were cut to "
+    assert all(said in row["reason"] for row in rows)
+    assert not any(said in (row["reason"] or "") for row in before)
 
 
 def test_needs_grow_with_the_tokens_of_trees_up_to_a_step() -> None:

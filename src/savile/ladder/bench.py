@@ -69,8 +69,11 @@ class Bench:
         return self.base.lm
 
     def tally(self) -> Mapping[str, Any]:
-        """Return what endpoints were asked; what proposes is asked for a base that is here."""
-        return self.base.tally() or ({} if self.proposer is None else self.proposer.tally())
+        """Return what answering took; what proposes is asked for a base that is here."""
+        own = self.base.tally()
+        if self.proposer is None or not isinstance(self.base, Local):
+            return own
+        return {**self.proposer.tally(), **own}
 
     def located(self, frame: Frame, rows: Sequence[Example]) -> Frame:
         """Return a frame that has looked up the worked examples of `rows`; nothing is attached."""

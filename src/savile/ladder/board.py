@@ -82,7 +82,7 @@ def line_of(story: Story, scale: Scale) -> Line:
         ),
         *merged.notes(story.trials, scale.metric.top),
         *searched.notes(results[0]),
-        *room.notes(results[0]),
+        *room.notes([*results[0], *results[1]]),
         *asking.notes(results[1]),
         unread(answers),
         scale.note,

@@ -3,7 +3,8 @@
 What does not fit (`needs.py`) is trained in smaller trees, whose gradients add up to those of the
 same optimizer step; then with layers computed twice; what does not fit either is not run, and its
 row says what it needs. Where memory runs out all the same, training starts again from where it
-began with trees half as large. A row says what was done.
+began with trees half as large, and answering goes on with half as many rows at once
+(`lm/local.py`). A row says what was done.
 
 Where nobody says what is in use or free, nothing is refused.
 """
@@ -106,8 +107,11 @@ def answering(base: Base, frame: Frame, rows: Sequence[Example], limit: int) -> 
 
 
 def notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what was done so that trials fit the memory, each once."""
-    return list(dict.fromkeys(said for result in results for said in result.get("memory", ())))
+    """Return what was done so that trials and their answers fit the memory, each once."""
+    said = dict.fromkeys(one for result in results for one in result.get("memory", ()))
+    if fewer := [result["rows_at_once"] for result in results if "rows_at_once" in result]:
+        said[f"memory ran out while answering: the rows at once were cut to {min(fewer)}"] = None
+    return list(said)
 
 
 def trained(

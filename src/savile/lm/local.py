@@ -5,7 +5,8 @@ its tokens and the end of turn wins, so no answer is unparseable and a label tha
 another is no special case. Calibrated labels are scored against what they score without a question.
 Samples of labels are drawn by their scores. Everything else is generation, greedy or drawn. Deltas
 that are attached to the model while it answers take part. A constraint refuses tokens of written
-answers.
+answers. A tree for which memory runs out is answered in parts of half as many rows, down to one:
+the answers are the same, since none depends on its neighbors.
 
 Cost: one forward pass over the tree of the prompts, and one a written token or trie segment. The
 samples of a prompt share its pass; of a closed set they take no more than one.
@@ -15,8 +16,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple, final
 
+from savile.lm import memory
 from savile.lm.base import Answer, Answers, Asked, Base, Chat, before, seed_of
 from savile.lm.choose import Chooser
 from savile.lm.constrained import Grammar, Masks
@@ -67,16 +70,25 @@ class Local(Base):
             if asked.labels
             else _Texts(self.lm, asked, self._grammar_of(asked.constraint))
         )
-        for rows in rows_of_trees(prompts, asked.n):
-            some = [
-                _Prompt(
-                    prompts[row],
-                    _seeds(chats[row], asked),
-                    asked.neutral[row] if asked.neutral else (),
-                )
-                for row in rows
-            ]
-            yield [(row, one) for row, own in zip(rows, answer(some), strict=True) for one in own]
+        most = len(chats)
+        for left in rows_of_trees(prompts, asked.n):
+            while left:
+                rows = left[:most]
+                some = [
+                    _Prompt(
+                        prompts[row],
+                        _seeds(chats[row], asked),
+                        asked.neutral[row] if asked.neutral else (),
+                    )
+                    for row in rows
+                ]
+                found = memory.tried(partial(answer, some)) if len(rows) > 1 else answer(some)
+                if found is None:
+                    most = len(rows) // 2
+                    self.lm.work.rows_at_once = min(self.lm.work.rows_at_once or most, most)
+                    continue
+                left = left[most:]
+                yield [(row, one) for row, own in zip(rows, found, strict=True) for one in own]
 
     def _grammar_of(self, constraint: Constraint | None) -> Grammar | None:
         """Return the grammar of a constraint, read once: it takes a second."""
@@ -85,8 +97,10 @@ class Local(Base):
         return None if constraint is None else self._grammars[constraint]
 
     def tally(self) -> Mapping[str, Any]:
-        """Return nothing: the meter measures what a model here takes."""
-        return {}
+        """Return how many rows were answered at once where memory ran out; what a model here takes
+        else, the meter measures."""
+        fewest, self.lm.work.rows_at_once = self.lm.work.rows_at_once, None
+        return {} if fewest is None else {"rows_at_once": fewest}
 
 
 class _Prompt(NamedTuple):

@@ -15,11 +15,15 @@ import resource
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 
-OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "cannot allocate memory")
+T = TypeVar("T")
+OUT_OF_MEMORY: Final = (
+    *("out of memory", "not enough memory"),
+    *("can't allocate memory", "cannot allocate memory"),
+)
 """What errors say that have no type of their own: torch's CPU allocator, oneDNN, the system."""
 GROUP: Final = Path("/proc/self/cgroup")
 GROUPS: Final = Path("/sys/fs/cgroup")
@@ -75,6 +79,18 @@ def trim() -> None:
     """Give back to the system what the allocator keeps of freed memory, where it is glibc's."""
     if (give_back := _malloc_trim()) is not None:
         give_back(0)
+
+
+def tried(work: Callable[[], T]) -> T | None:
+    """Return what `work` gives, which is not None; None where memory ran out. By then everything
+    that the error held is free, and given back to the system."""
+    try:
+        return work()
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+    trim()
+    return None
 
 
 def ran_out(error: BaseException) -> bool:

@@ -18,3 +18,5 @@ class Work:
     recalled: int = 0
     """Products of positions and parameters that were left out, because what those parameters give
     at those positions was known."""
+    rows_at_once: int | None = None
+    """The most prompts that were answered together after memory ran out; None where it did not."""
