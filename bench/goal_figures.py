@@ -150,7 +150,7 @@ def winners(records: list[Record]) -> str:
     """Return the best technique of each side."""
     gate = one(records, "gate")
     both = " and ".join(gate["best"][side] for side in ("ours", "peer"))
-    return f"winners {both} of {gate['rows']} rows"
+    return f"winners {both}, {gate['rows']} rows"
 
 
 def races(key: str, shown: str) -> Reader:

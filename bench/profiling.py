@@ -108,7 +108,7 @@ def modules(model: nn.Module) -> Iterator[None]:
     def enter(part: str) -> Callable[..., None]:
         def hook(*_: Any) -> None:
             opened.append(record_function(MARK + part))
-            opened[-1].__enter__()
+            opened[-1].__enter__()  # type: ignore[no-untyped-call]
 
         return hook
 

@@ -137,7 +137,7 @@ def test_a_ladder_has_a_multiple_and_the_winners() -> None:
     results: Results = {"ladder-short": [gate, ratios], "ladder-labels": [gate | {"passed": False}]}
     (figure,) = goal_figures.ladder("short", "dearest_once")(results)
     assert (figure.value, figure.shown) == (0.5, "0.5 (0.4-0.6)")
-    assert figure.gate.startswith("winners full and lora of 160 rows")
+    assert figure.gate.startswith("winners full and lora, 160 rows")
     assert goal_figures.ladder("labels", "dearest_once")(results) == []
     assert [f.shown for f in goal_figures.same_winners(results)] == ["yes", "no"]
 
