@@ -31,9 +31,12 @@ TILE: Final = 256
 a query."""
 LONG: Final = 1024
 """Queries of a stem above which its scores are not kept."""
-LIKE_SIZE: Final = 1.5
+LIKE_SIZE: Final = 1.1
 """A block's longest branch is at most this many times its shortest, plus a few tokens."""
 FEW: Final = 8
+SCORES: Final = 1 << 17
+"""Most scores of a head in one block of several branches: those of all heads then stay in a
+processor's cache."""
 UNSEEN: Final = float("-inf")
 
 
@@ -120,7 +123,9 @@ class Layout:
         groups: list[list[tuple[int, int]]] = []
         for start, end in self.branches:
             first = groups[-1][0] if groups else (0, 0)
-            if not groups or end - start > LIKE_SIZE * (first[1] - first[0]) + FEW:
+            like = end - start <= LIKE_SIZE * (first[1] - first[0]) + FEW
+            own = (end - start) * (end - start + self.stem)
+            if not groups or not like or own * (len(groups[-1]) + 1) > SCORES:
                 groups.append([])
             groups[-1].append((start, end))
         found = (_block(self, np.asarray(group)) for group in groups)
