@@ -52,6 +52,7 @@ def profiles(results: dict[str, list[Record]]) -> str:
         told = {
             "**a step without the profiler**": lambda r: f"**{1e3 * r['step_seconds']:,.0f}**",
             "with it": lambda r: f"{r['profiled_step_cpu_seconds'] / r['step_seconds']:.2f} times",
+            "waited": lambda r: f"{r['wall_to_cpu']:.2f} times",
             "operations and ranges": lambda r: f"{r['events_a_step']:,}",
             "useful FLOP of the matmul peak": lambda r: f"{r['share_of_peak']:.0%}",
         }

@@ -15,7 +15,9 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import profile_table
+import profiles
 import profiling
+from machine import Clock
 from profiling import ATTENTION, HEAD, MAPS, MARK, NODE, NORMS, OPTIMIZER, REST, Timed
 
 
@@ -140,6 +142,15 @@ def test_every_function_that_gets_a_range_exists_and_comes_back() -> None:
     assert own.mapped is before
 
 
+def test_the_quietest_passes_count_and_no_more_are_made_than_it_takes() -> None:
+    def passes(*walls: float) -> list[str]:
+        left = iter([(Clock(1.0, wall), f"{wall:g}") for wall in walls])
+        return [name for _, name in profiles.quiet(lambda: next(left))]
+
+    assert passes(1.01, 3.0, 1.0, 1.04, 1.0) == ["1", "1.01", "1.04"]
+    assert passes(*(9.0, 2.0, 3.0, 8.0, 1.2, 7.0, 1.01, 5.0)) == ["1.01", "1.2", "2"]
+
+
 def records() -> list[dict[str, Any]]:
     setup = {"kind": "setup", "title": "LoRA SFT", "shape": "5M", "batch_size": 16}
 
@@ -147,6 +158,7 @@ def records() -> list[dict[str, Any]]:
         return {
             "kind": "profile", "side": name, "parts": {MAPS: maps, NORMS: norms},
             "step_seconds": maps + norms, "profiled_step_cpu_seconds": 1.1 * (maps + norms),
+            "wall_to_cpu": 1.02,
             "events_a_step": 1234, "share_of_peak": 0.25,
         }  # fmt: skip
 
@@ -158,11 +170,12 @@ def test_the_table_has_a_column_a_side_and_says_what_the_profiler_adds() -> None
     rows = shown.splitlines()
     assert rows[0] == "LoRA SFT, 5M: CPU milliseconds of a step of 16 rows."
     assert rows[2] == "| part | before: over transformers' modules | after: the own pass |"
-    assert rows[4:10] == [
+    assert rows[4:11] == [
         f"| {MAPS} | 400 (50%) | 300 (75%) |",
         f"| {NORMS} | 400 (50%) | 100 (25%) |",
         "| **a step without the profiler** | **800** | **400** |",
         "| with it | 1.10 times | 1.10 times |",
+        "| waited | 1.02 times | 1.02 times |",
         "| operations and ranges | 1,234 | 1,234 |",
         "| useful FLOP of the matmul peak | 25% | 25% |",
     ]
