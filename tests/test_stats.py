@@ -117,6 +117,12 @@ def test_mcnemar_by_hand(won: int, lost: int, p: float) -> None:
     assert mcnemar(won, lost) == pytest.approx(p)
 
 
+@pytest.mark.parametrize(("won", "lost"), [(4, 11), (55, 45), (700, 620), (4000, 100)])
+def test_mcnemar_is_the_sign_test(won: int, lost: int) -> None:
+    wanted = distributions.binomtest(won, won + lost).pvalue
+    assert mcnemar(won, lost) == pytest.approx(wanted, rel=1e-9, abs=1e-300)
+
+
 def test_a_pair_of_single_seeds_is_mcnemar_on_the_discordant_rows() -> None:
     rng = np.random.default_rng(3)
     a, b = rng.random(120) < 0.8, rng.random(120) < 0.65

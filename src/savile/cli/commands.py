@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from savile.cli.importing import importing
 from savile.cli.input import inputs
 from savile.cli.output import say, say_board, say_json, say_line
 from savile.errors import NothingWorkedError, UsageError
@@ -78,10 +79,11 @@ def run(
 
     with interruptible() as interrupt:
         loaded = load_spec(spec, changes)
-        from savile.ladder.live import LiveProgress
-        from savile.ladder.prepare import Choice, prepare
-        from savile.ladder.progress import Step
-        from savile.ladder.run import execute
+        with importing():
+            from savile.ladder.live import LiveProgress
+            from savile.ladder.prepare import Choice, prepare
+            from savile.ladder.progress import Step
+            from savile.ladder.run import execute
 
         choice = Choice(only=tuple(only or ()), skip=tuple(skip or ()))
         prepared = prepare(loaded, out, choice, fork=fork)
@@ -212,7 +214,8 @@ def predict(
     """
     document = _board(folder)
     asked_for = inputs(texts or ())
-    from savile.ladder.answer import Customized, best_of
+    with importing():
+        from savile.ladder.answer import Customized, best_of
 
     asked = Customized(folder, technique or best_of(document))
     answers = asked.predict(asked_for)
@@ -239,7 +242,8 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a technique of a finished run as files: an adapter, a model, or a prompt."""
-    from savile.handover import export as hand_over
+    with importing():
+        from savile.handover import export as hand_over
 
     made = hand_over(folder, out, technique=technique, form=form, seed_index=seed)
     if as_json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from savile.cli.commands import Json, Sets, SpecFile, Verbose, load_spec
+from savile.cli.importing import importing
 from savile.cli.output import say, say_json
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ def preferences(  # noqa: PLR0913 - a command's options are its parameters
         what = "--from-logs pairs what was answered already: no technique answers"
         raise UsageError(Problem(what=what, fix="Leave out --technique and --run"))
     loaded = load_spec(spec, changes)
-    from savile.ladder import pairs
-    from savile.ladder.drawing import Drawing
-    from savile.ladder.folder import answers_beside
+    with importing():
+        from savile.ladder import pairs
+        from savile.ladder.drawing import Drawing
+        from savile.ladder.folder import answers_beside
 
     pairs.free(out)
     if from_logs is None:

@@ -28,7 +28,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from scipy import stats as distributions
 
 from savile.chain import Chained
 from savile.deltas.base import Attached
@@ -40,7 +39,7 @@ from savile.lm.rollouts import Rollout, token_logprobs
 from savile.objectives.base import Encoded, Reward, Written
 from savile.predict import predict
 from savile.prompts.base import Frame
-from savile.stats import mean_of_seeds
+from savile.stats import ALPHA, mean_of_seeds, quantile
 from savile.types import Example, Prediction, Preference
 
 TOKENS_PER_TREE: Final = 4096
@@ -153,8 +152,8 @@ def mean_and_half(values: np.ndarray[Any, Any]) -> tuple[float, float | None]:
     v_seeds, t = 0.0, 0.0
     if seeds > 1:
         v_seeds = float(values.mean(1).var(ddof=1)) / seeds
-        t = float(distributions.t.isf(0.025, seeds - 1))
-    u = float(distributions.t.isf(0.025, rows - 1))
+        t = quantile(ALPHA / 2, seeds - 1)
+    u = quantile(ALPHA / 2, rows - 1)
     return mean, (u**2 * v_rows + t**2 * v_seeds) ** 0.5
 
 

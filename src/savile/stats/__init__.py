@@ -10,7 +10,7 @@ from savile.stats.comparison import (
     rows_needed,
 )
 from savile.stats.limits import Interval, interval, limits, limits_of_picked, limits_of_picked_gain
-from savile.stats.noise import ALPHA, noise_of_difference
+from savile.stats.noise import ALPHA, noise_of_difference, quantile
 from savile.stats.resample import REPLICATES, Measured, Resampled, resample
 from savile.stats.sequence import lower_limit
 
@@ -34,6 +34,7 @@ __all__ = [
     "mcnemar",
     "mean_of_seeds",
     "noise_of_difference",
+    "quantile",
     "resample",
     "rows_needed",
     "share",

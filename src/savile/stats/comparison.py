@@ -16,8 +16,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy import stats as distributions
-
 from savile.stats.noise import ALPHA, noise_of_difference, quantile
 from savile.stats.resample import Resampled
 
@@ -65,8 +63,11 @@ def mcnemar(won: int, lost: int) -> float:
 
     Example: 8 rows won and 1 lost -> 0.0390625.
     """
-    tail = distributions.binom.cdf(min(won, lost), won + lost, 0.5)
-    return float(min(1.0, 2 * tail))
+    n, ways, total = won + lost, 1, 1
+    for k in range(min(won, lost)):
+        ways = ways * (n - k) // (k + 1)
+        total += ways
+    return min(1.0, 2 * total / 2**n)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
