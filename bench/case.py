@@ -76,12 +76,23 @@ class Case:
     learning_rate: float
     delta: str
     objective: str
+    group: int = 1
+    """Answers to each row."""
+    written: int = 0
+    """Most tokens of an answer that the policy writes; 0 where rows have theirs."""
     peer_order: list[int] | None = None
     """Row numbers in the order of our batches, for the peer; None: as they stand."""
 
     @property
     def tokens(self) -> int:
-        """Real tokens of one pass over the rows: no padding, every sequence counted in full."""
+        """Real tokens of one pass over the rows: no padding, every sequence counted in full;
+        written answers as if none ended by itself."""
+        return self.counted(len(self.rows) * self.group * self.written)
+
+    def counted(self, written: int) -> int:
+        """Return the real tokens of one pass in which so many tokens were written."""
+        if self.written:
+            return written + self.group * sum(len(row.prompt) for row in self.rows)
         return sum(row.tokens for row in self.rows)
 
     @property

@@ -40,6 +40,7 @@ _BY_LENGTH = {"train_sampling_strategy": "group_by_length"}
 _FLAT = {"padding_free": True, "max_length": None}
 _PACKED = {"packing": True, "max_length": 512, "per_device_train_batch_size": 1}
 _ONCE = {"precompute_ref_log_probs": True}
+_ROUND = {"steps_per_generation": 4}
 _EXACT = {**_FP32, "lr_scheduler_type": "linear"}
 SHIPPED, UNCHECKED = "as shipped", "no checkpointing"
 PREFIX = "prefix_tuning"
@@ -83,6 +84,37 @@ _DPO = {
         {**_ONCE, **_FAST}, "bfloat16", "eager", KEEP_PAGES, "dpo"
     ),
 }
+_REWARD = {
+    SHIPPED: Option({}, trainer="reward", likely=True),
+    UNCHECKED: Option(_FAST, trainer="reward"),
+    "fp32": Option(_FP32, trainer="reward"),
+    "fp32, keep pages": Option(_FP32, environment=KEEP_PAGES, trainer="reward", likely=True),
+    "fp32, eager attention, keep pages": Option(
+        _FP32, "float32", "eager", KEEP_PAGES, "reward", likely=True
+    ),
+    "bf16 weights": Option(_FAST, "bfloat16", trainer="reward"),
+    "bf16 weights, eager attention, keep pages": Option(
+        _FAST, "bfloat16", "eager", KEEP_PAGES, "reward"
+    ),
+}
+_GRPO = {
+    SHIPPED: Option({}, trainer="grpo", likely=True),
+    UNCHECKED: Option(_FAST, trainer="grpo"),
+    "fp32, keep pages": Option(_FP32, environment=KEEP_PAGES, trainer="grpo", likely=True),
+    "four steps a generation": Option(_ROUND, trainer="grpo"),
+    "four steps a generation, fp32, keep pages": Option(
+        {**_ROUND, **_FP32}, environment=KEEP_PAGES, trainer="grpo", likely=True
+    ),
+    "four steps a generation, fp32, eager attention, keep pages": Option(
+        {**_ROUND, **_FP32}, "float32", "eager", KEEP_PAGES, "grpo", likely=True
+    ),
+    "four steps a generation, bf16 weights": Option(
+        {**_ROUND, **_FAST}, "bfloat16", trainer="grpo"
+    ),
+    "four steps a generation, bf16 weights, eager attention, keep pages": Option(
+        {**_ROUND, **_FAST}, "bfloat16", "eager", KEEP_PAGES, "grpo"
+    ),
+}
 _TRAINER = {
     "transformers Trainer, bf16 weights": Option({}, "bfloat16", trainer="plain"),
     "transformers Trainer, bf16 weights, eager attention, keep pages": Option(
@@ -96,12 +128,16 @@ _TRAINER = {
 _EXACTLY = {
     "exact sft": Option(_EXACT),
     "exact dpo": Option(_EXACT, trainer="dpo"),
+    "exact reward": Option(_EXACT, trainer="reward"),
+    "exact grpo": Option({**_EXACT, **_ROUND}, trainer="grpo"),
 }
 """What the equality gate compares with: fp32 throughout."""
-GRIDS: Final = {"sft": _SFT, "dpo": _DPO}
+GRIDS: Final = {"sft": _SFT, "dpo": _DPO, "reward": _REWARD, "grpo": _GRPO}
 OPTIONS: Final = {
     **{f"sft: {name}": option for name, option in _SFT.items()},
     **{f"dpo: {name}": option for name, option in _DPO.items()},
+    **{f"reward: {name}": option for name, option in _REWARD.items()},
+    **{f"grpo: {name}": option for name, option in _GRPO.items()},
     **_TRAINER,
     **_EXACTLY,
 }

@@ -30,6 +30,10 @@ class Job(NamedTuple):
     shapes: tuple[str, ...] = ("5M", "30M")
     gate_rows: int = 4
     """Rows of a step of the equality gate."""
+    group: int = 1
+    """Answers to each row; a batch and a step count answers."""
+    written: int = 0
+    """Most tokens of an answer that the policy writes; 0 where rows have theirs."""
 
 
 CLASSIFY = "Classify the customer's message."
@@ -38,6 +42,12 @@ RANK = 16
 """Of LoRA, on all linear maps."""
 VIRTUAL_TOKENS = 20
 """Of soft prompts."""
+GROUP = 8
+"""Answers that GRPO compares."""
+BETA = 0.04
+"""Weight of GRPO's KL to the reference."""
+EPSILON = 0.2
+"""How far a ratio of GRPO's may move and still earn something."""
 SOFT = ("prompt_tuning", "p_tuning", "prefix_tuning")
 """Deltas that put virtual tokens before the input."""
 
@@ -71,6 +81,14 @@ JOBS = {
     "dpo": Job(
         "B6", "LoRA DPO, HH-RLHF", "hh_rlhf", "Continue the dialogue.", objective="dpo",
         learning_rate=1e-4, batch_size=8, steps=1, shapes=("5M",), gate_rows=2,
+    ),
+    "reward": Job(
+        "B7", "LoRA reward model, HH-RLHF", "hh_rlhf", "Continue the dialogue.",
+        objective="reward", batch_size=8, steps=1, shapes=("5M",), gate_rows=2,
+    ),
+    "grpo": Job(
+        "B7", "LoRA GRPO, GSM8K", "gsm8k", "Solve the problem step by step.", objective="grpo",
+        learning_rate=1e-4, shapes=("5M",), gate_rows=16, group=GROUP, written=64,
     ),
 }  # fmt: skip
 QUICK = ("lora-short", "full", "prompt-tuning")

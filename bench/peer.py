@@ -8,6 +8,7 @@ training.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from typing import Any
 
@@ -23,6 +24,7 @@ from peft import (
 )
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorForSeq2Seq,
     PreTrainedModel,
@@ -30,19 +32,33 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    RewardConfig,
+    RewardTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
 
 from case import Case, Row
 from grid import Option
-from jobs import RANK, VIRTUAL_TOKENS
+from jobs import BETA, EPSILON, RANK, VIRTUAL_TOKENS
 from machine import Clock
+from reward import variety
 
 REFERENCE = ["ref_chosen_logps", "ref_rejected_logps"]
 
 
-def peft_config(delta: str) -> PeftConfig | None:
-    """Return PEFT's configuration of a delta; None where every weight trains."""
-    task: Any = "CAUSAL_LM"
+def peft_config(delta: str, task: Any = "CAUSAL_LM") -> PeftConfig | None:
+    """Return PEFT's configuration of a delta; None where every weight trains.
+
+    Args:
+        delta: a name of `ours.DELTAS`.
+        task: PEFT's name of the task; `SEQ_CLS` trains the head of a classifier too.
+    """
     soft: dict[str, Any] = {"task_type": task, "num_virtual_tokens": VIRTUAL_TOKENS}
     configs: dict[str, PeftConfig | None] = {
         "lora": LoraConfig(
@@ -90,6 +106,7 @@ class Peer:
     def __init__(self, case: Case, option: Option, *, log_every: int = 100) -> None:
         """Build model, data set and trainer; none of this is timed."""
         disable_progress_bars()
+        self.case = case
         self.timer = Timer()
         self.folder = tempfile.TemporaryDirectory()
         settings = {
@@ -108,7 +125,7 @@ class Peer:
             "logging_nan_inf_filter": False,
             **option.settings,
         }
-        model = AutoModelForCausalLM.from_pretrained(
+        model = MODELS.get(option.trainer, AutoModelForCausalLM.from_pretrained)(
             case.model, dtype=getattr(torch, option.dtype), attn_implementation=option.attention
         )
         self.trainer: Any = TRAINERS[option.trainer](model, case, settings)
@@ -124,6 +141,12 @@ class Peer:
         trained = self.timer.end.since(self.timer.start)
         clock = Clock(before.cpu + trained.cpu, before.wall + trained.wall)
         return clock, self.timer.losses
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens of the last pass; of written ones the trainer keeps count."""
+        counted: int = self.trainer.state.num_input_tokens_seen
+        return counted if self.case.written else self.case.tokens
 
     def _refer(self) -> None:
         """Compute the reference's log-probabilities again, as every new training does first."""
@@ -170,7 +193,49 @@ def _dpo(model: PreTrainedModel, case: Case, settings: dict[str, Any]) -> DPOTra
     return trainer
 
 
-TRAINERS = {"sft": _sft, "dpo": _dpo, "plain": _plain}
+def _reward(model: PreTrainedModel, case: Case, settings: dict[str, Any]) -> RewardTrainer:
+    return RewardTrainer(
+        model=model,
+        args=RewardConfig(**settings),
+        train_dataset=Dataset.from_list(
+            [
+                {"chosen_ids": row.prompt + row.completion, "rejected_ids": row.prompt + row.other}
+                for row in case.peer_rows
+            ]
+        ),
+        processing_class=AutoTokenizer.from_pretrained(case.model),
+        peft_config=peft_config(case.delta, "SEQ_CLS"),
+    )
+
+
+def _grpo(model: PreTrainedModel, case: Case, settings: dict[str, Any]) -> GRPOTrainer:
+    formula = {
+        "beta": BETA,
+        "epsilon": EPSILON,
+        "loss_type": "grpo",
+        "scale_rewards": "group",
+        "use_bias_correction_kl": False,
+    }
+    sizes = {"num_generations": case.group, "max_completion_length": case.written}
+    return GRPOTrainer(
+        model=model,
+        reward_funcs=_worth,
+        args=GRPOConfig(**formula, **sizes, shuffle_dataset=False, **settings),
+        train_dataset=Dataset.from_list([{"prompt": _asked(case, row)} for row in case.peer_rows]),
+        processing_class=AutoTokenizer.from_pretrained(case.model),
+        peft_config=peft_config(case.delta),
+    )
+
+
+def _worth(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    return variety(completion_ids)
+
+
+TRAINERS = {"sft": _sft, "dpo": _dpo, "plain": _plain, "reward": _reward, "grpo": _grpo}
+MODELS: dict[str, Any] = {
+    "reward": functools.partial(AutoModelForSequenceClassification.from_pretrained, num_labels=1)
+}
+"""What loads the base of a trainer that is not given a language model."""
 
 
 def _rows(case: Case) -> Dataset:
@@ -186,14 +251,19 @@ def _rows(case: Case) -> Dataset:
     )
 
 
+def _asked(case: Case, row: Row) -> list[dict[str, str]]:
+    """Return what stands before an answer."""
+    return [
+        {"role": "system", "content": case.instruction},
+        {"role": "user", "content": row.question},
+    ]
+
+
 def _dialogue(case: Case, row: Row) -> dict[str, list[dict[str, str]]]:
     """Return a pair as DPOTrainer wants it: it takes words alone, and its ids have to be ours."""
     assert row.rejected is not None
     return {
-        "prompt": [
-            {"role": "system", "content": case.instruction},
-            {"role": "user", "content": row.question},
-        ],
+        "prompt": _asked(case, row),
         "chosen": [{"role": "assistant", "content": row.answer}],
         "rejected": [{"role": "assistant", "content": row.rejected}],
     }

@@ -128,6 +128,8 @@ def bench(
         "delta": job.delta,
         "objective": job.objective,
         "learning_rate": job.learning_rate,
+        "group": job.group,
+        "written": job.written,
         "gate": [gate_batch, effort.gate_steps],
         "pass": [job.batch_size, effort.steps],
         "rows": job.batch_size * effort.steps,
@@ -135,7 +137,7 @@ def bench(
         "full": effort.full,
         "threads": effort.threads,
     }
-    needed = max(gate_batch * effort.gate_steps, setup["rows"])
+    needed = max(gate_batch * effort.gate_steps, setup["rows"]) // job.group
     case = {
         "texts": job.texts,
         "data": str(data),

@@ -85,7 +85,8 @@ class Served:
     def __init__(self, side: str, folder: Path) -> None:
         """Remember what to serve; nothing is loaded yet."""
         self.side, self.folder = side, folder
-        self.option, self.runner = "", None
+        self.option = ""
+        self.runner: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what a request asks for."""
@@ -97,8 +98,10 @@ class Served:
             return prepare(self.folder, request)
         if request["do"] == "gate":
             from gate import gate
+            from gate_rollouts import gate as gate_rollouts
 
-            return gate(Case.load(self.folder / "gate.json"))
+            case = Case.load(self.folder / "gate.json")
+            return gate_rollouts(case) if case.written else gate(case)
         return self.timed(Case.load(self.folder / "pass.json"), request["option"])
 
     def timed(self, case: Any, option: str) -> dict[str, Any]:
@@ -117,8 +120,8 @@ class Served:
         return {
             "cpu_seconds": round(clock.cpu, 4),
             "wall_seconds": round(clock.wall, 4),
-            "tokens": case.tokens,
-            "tokens_per_cpu_second": round(case.tokens / clock.cpu, 1),
+            "tokens": self.runner.tokens,
+            "tokens_per_cpu_second": round(self.runner.tokens / clock.cpu, 1),
             **rates,
         }
 

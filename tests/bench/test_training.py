@@ -10,6 +10,7 @@ import pytest
 
 import case
 import gate
+import gate_rollouts
 import grid
 import jobs
 import ours
@@ -41,12 +42,14 @@ def prepared(folder: Path, job: jobs.Job) -> dict[str, Any]:
         "texts": job.texts,
         "data": "",
         "instruction": training.instruction(job, ROWS),
-        "sample": ROWS if job.objective == "dpo" else [row._replace(rejected=None) for row in ROWS],
+        "sample": ROWS if job.texts == "hh_rlhf" else [row._replace(rejected=None) for row in ROWS],
         "learning_rate": job.learning_rate,
         "delta": job.delta,
         "objective": job.objective,
-        "gate": [2, 3],
-        "pass": [4, 2],
+        "group": job.group,
+        "written": min(job.written, 6),
+        "gate": [2 * job.group, 4],
+        "pass": [4 * job.group, 2],
     }
     return ours.prepare(folder, request)
 
@@ -77,7 +80,7 @@ def test_rows_that_share_a_sequence_are_no_option_of_soft_prompts() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("name", ["lora-short", "prefix-tuning", "dpo"])
+@pytest.mark.parametrize("name", ["lora-short", "prefix-tuning", "dpo", "reward"])
 def test_the_gate_lets_equal_work_pass_and_no_other(folder: Path, name: str) -> None:
     prepared(folder, JOBS[name])
     small = case.Case.load(folder / "gate.json")
@@ -85,6 +88,21 @@ def test_the_gate_lets_equal_work_pass_and_no_other(folder: Path, name: str) -> 
     assert small.peer_order is not None
     wrong = replace(small, peer_order=small.peer_order[::-1])
     assert not gate.gate(wrong)["passed"]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_the_gate_of_written_answers_lets_the_same_formula_pass_and_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = prepared(folder, JOBS["grpo"])
+    small = case.Case.load(folder / "gate.json")
+    equal = gate_rollouts.gate(small)
+    assert equal["passed"]
+    assert (equal["rows_a_step"], equal["round"]) == (2 * jobs.GROUP, 8 * jobs.GROUP)
+    asked = sum(len(row.prompt) for row in case.Case.load(folder / "pass.json").rows)
+    assert found["tokens"] == jobs.GROUP * (asked + 8 * 6)
+    monkeypatch.setattr(peer, "BETA", 2 * jobs.BETA)
+    assert not gate_rollouts.gate(small)["passed"]
 
 
 def test_useful_work_counts_shared_tokens_once_and_predicting_positions(folder: Path) -> None:
