@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from savile import cli
 from savile import spec as specs
 from savile.errors import EnvironmentProblem, IntegrityError, UsageError
+from savile.handover import export, load_customized
 from savile.ladder import run as ladder
 from savile.ladder.answer import Customized
 from savile.lm import encoder, sentences
@@ -58,6 +60,24 @@ def test_a_relative_folder_starts_at_the_spec_s(
         ladder.run(specs.load(task), tmp_path / "run")
     with pytest.raises(IntegrityError, match="is not the one that was measured with"):
         Customized(tmp_path / "run", name)
+
+
+def test_an_exported_folder_s_encoder_is_looked_for_in_it(
+    task: Path, tiny_base: Path, tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ladder.run(specs.load(task), tmp_path / "run")
+    made = export(tmp_path / "run", tmp_path / "handed")
+    said = (made.folder / "README.md").read_text(encoding="utf-8")
+    assert "| sentence encoder | `./encoder`, not part of this folder, where a relative" in said
+    assert "|\n\n## Load" in said
+    monkeypatch.chdir(task.parent)  # where there is one, which is not meant
+    handed = load_customized(made.folder, tiny_base, device="cpu")
+    with pytest.raises(EnvironmentProblem, match=r"found no folder .*handed/encoder. Put it there"):
+        handed.predict(["lost cup"])
+    shutil.copytree("encoder", made.folder / "encoder")
+    asked.clear()
+    assert set(handed.predict(["lost cup"])) <= {"yes", "no"}
+    assert {Path(folder) for folder in asked} == {made.folder / "encoder"}
 
 
 def test_every_file_that_decides_is_in_the_identity(task: Path) -> None:

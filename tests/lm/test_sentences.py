@@ -52,6 +52,16 @@ def test_an_encoder_that_is_not_here_says_how_to_get_it() -> None:
     assert "and more" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("installed")
+def test_a_name_is_no_folder_that_happens_to_be_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme" / "mini").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EnvironmentProblem, match="the one in the current folder is not meant"):
+        sentences.encode("acme/mini", ["a"])
+
+
 def test_without_the_extra_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, sentences.LIBRARY, None)
     with pytest.raises(EnvironmentProblem, match=r"pip install 'savile\[sentences\]'"):

@@ -10,6 +10,7 @@ from savile import __version__
 from savile.export.base import Form
 from savile.handover.facts import Checked, Facts, OfBase
 from savile.lm.resolve import EMBEDDED
+from savile.retrieval import BASE
 
 IN_PACKAGE: Final = (
     "from importlib.resources import files\n\n"
@@ -17,8 +18,8 @@ IN_PACKAGE: Final = (
 )
 
 
-def card(facts: Facts, form: Form) -> str:
-    """Return the model card, Markdown."""
+def card(facts: Facts, form: Form, embedder: str = "") -> str:
+    """Return the model card, Markdown; `embedder` is what finds the prompt's worked examples."""
     measured, base = facts.measured, facts.base
     seeds = f"mean of {measured.seeds} seeds" if measured.seeds > 1 else "one seed"
     score = f"**{measured.score:.3f}**, 95 % interval {measured.low:.3f} to {measured.high:.3f}"
@@ -38,7 +39,7 @@ Customized for the task `{measured.task}` and measured with Savile {__version__}
 | this seed | number {measured.seed_index}: {measured.score_of_seed:.3f} |
 | base | `{base.name}`{kept}, sha256 `{base.sha256}` |
 | checked | {told(facts.checked)} |
-
+{_encoder(embedder)}
 ## Load
 
 ```python
@@ -57,6 +58,13 @@ model.messages("a question")  # for tokenizer.apply_chat_template, or any chat A
 model.predict(["a question"])
 ```
 """
+
+
+def _encoder(embedder: str) -> str:
+    if embedder in ("", BASE):
+        return ""
+    where = "not part of this folder, where a relative path starts"
+    return f"| sentence encoder | `{embedder}`, {where} |\n"
 
 
 def _lines(facts: Facts, form: Form) -> str:

@@ -42,7 +42,8 @@ def load_customized(
 
     Raises:
         UsageError: no such folder, or a prompt.yaml that cannot be read.
-        EnvironmentProblem: the base is not here.
+        EnvironmentProblem: the base is not here; or, when it is asked, a sentence encoder, whose
+            relative folder starts at the exported one.
         IntegrityError: another base than the one that was trained on, or damaged files.
     """
     return Handed(Path(folder), None if base is None else str(base), device)
@@ -59,7 +60,7 @@ class Handed:
         """Its prompt, from prompt.yaml."""
         self._folder, self._named, self._device = folder, base, device
         self._form = _form(self.facts.form, folder)
-        self._neighbors, self._open = Neighbors(), ExitStack()
+        self._neighbors, self._open = Neighbors(folder=folder), ExitStack()
         if self._form.holds != "prompt":
             _ = self._base
 

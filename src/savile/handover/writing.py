@@ -107,7 +107,9 @@ def export(
             chosen, checked = _prompt_alone(rows, made, form, place)
         facts = _facts(trial, chosen, base, checked)
         facts_file.write(place, facts)
-        store.write_atomic(place / CARD, card(facts, _load(chosen)).encode("utf-8"))
+        retriever = made.frame.retriever
+        said = card(facts, _load(chosen), "" if retriever is None else retriever.embedder)
+        store.write_atomic(place / CARD, said.encode("utf-8"))
     return Export(out, facts, sum(file.stat().st_size for file in out.iterdir()))
 
 

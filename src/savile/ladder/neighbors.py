@@ -39,7 +39,7 @@ class Neighbors:
     """What was looked up and embedded so far."""
 
     folder: Path = field(default_factory=Path)
-    """Where relative folders of sentence encoders start (the spec's)."""
+    """Where relative folders of sentence encoders start (the spec's, or the exported one)."""
     found: dict[tuple[object, ...], Near] = field(default_factory=dict)
     """By what was looked for and by whose vectors."""
     embedded: dict[tuple[str, str], dict[str, Vectors]] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Neighbors:
     def _embedded(self, base: Base, embedder: str, texts: Sequence[str]) -> Vectors:
         if embedder != BASE:
             found = encoder.find(embedder, self.folder)
-            return sentences.encode(embedder if found is None else str(found), texts)
+            return sentences.encode(embedder if found is None else str(found.absolute()), texts)
         assert isinstance(base, Local), "states were asked of a base without weights"
         return mean_states(base.lm, texts)
 

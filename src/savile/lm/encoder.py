@@ -23,7 +23,7 @@ def find(encoder: str, folder: Path) -> Path | None:
 
     Args:
         encoder: a folder, or a Hugging Face id.
-        folder: where relative folders start (the spec's).
+        folder: where relative folders start (the spec's, or the exported one).
 
     Raises:
         EnvironmentProblem: a name that can only be a folder, which does not exist.
@@ -37,7 +37,7 @@ def find(encoder: str, folder: Path) -> Path | None:
                 where="nearest_sentences.encoder",
                 what=f"the sentence encoder {encoder!r} was not found",
                 found=f"no folder {local}",
-                fix="A relative path starts at the spec's folder",
+                fix="Put it there: relative paths start at the spec's folder, or the exported one",
             )
         )
     hub: Any = importlib.import_module("huggingface_hub")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,15 @@ def encode(encoder: str, texts: Sequence[str]) -> Vectors:
     """Return the vector of each text, float32 [N, D].
 
     Args:
-        encoder: folder of a sentence-transformers model, or its name in the local cache.
+        encoder: absolute folder of a sentence-transformers model, or its name in the local cache.
         texts: to encode.
 
     Raises:
         EnvironmentProblem: the library is not installed, or the encoder is not here.
     """
     library = _library()
+    if not Path(encoder).is_absolute() and Path(encoder).exists():  # the library would take it
+        raise _absent(encoder, "the one in the current folder is not meant")
     try:
         model = library.SentenceTransformer(
             encoder,
@@ -38,16 +41,20 @@ def encode(encoder: str, texts: Sequence[str]) -> Vectors:
             model_kwargs={"use_safetensors": True},
         )
     except (OSError, ValueError) as error:
-        raise EnvironmentProblem(
-            Problem(
-                what="the sentence encoder is not on this machine",
-                where="nearest_sentences.encoder",
-                found=f"{encoder} ({str(error).strip().splitlines()[0][:200]})",
-                fix=f"Download it first: hf download {encoder}, or name the folder of another",
-            )
-        ) from error
+        raise _absent(encoder, str(error).strip().splitlines()[0][:200]) from error
     found = model.encode(list(texts), show_progress_bar=False, convert_to_numpy=True)
     return np.asarray(found, dtype=np.float32)
+
+
+def _absent(encoder: str, why: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        Problem(
+            what="the sentence encoder is not on this machine",
+            where="nearest_sentences.encoder",
+            found=f"{encoder} ({why})",
+            fix=f"Download it first: hf download {encoder}, or name the folder of another",
+        )
+    )
 
 
 def _library() -> Any:
