@@ -245,3 +245,25 @@ def test_a_base_without_likelihoods_has_a_reason() -> None:
         assert not faults
         assert "not behind an API" in str(grammar.reason(one.needs, frozenset({"labels"})))
         assert "closed set" in str(grammar.reason(one.needs, frozenset({"weights"})))
+
+
+class NoDouble(Tensor):
+    """A tensor of a device that has no float64, as MPS."""
+
+    def double(self, *given: object, **named: object) -> Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def cpu(self, *given: object, **named: object) -> Tensor:
+        return self.as_subclass(Tensor)
+
+
+@pytest.mark.parametrize("labels", [FRAME.labels, LONG])
+def test_labels_are_scored_on_a_device_without_float64(
+    labels: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = replace(FRAME, labels=labels, demonstrations=(), calibration=DOMAIN)
+    base, sums, logits = Local(tiny.lm("llama")), LM.sequence_logprobs, LM.logits
+    wanted = predict(base, frame, ROWS)
+    monkeypatch.setattr(LM, "sequence_logprobs", lambda *given: sums(*given).as_subclass(NoDouble))
+    monkeypatch.setattr(LM, "logits", lambda *given: logits(*given).as_subclass(NoDouble))
+    assert predict(base, frame, ROWS) == wanted

@@ -256,5 +256,5 @@ class _Search:
         rows = max(1, TILE // vocabulary) if logits_NV.device.type == "cpu" else max(total, 1)
         tiles = [logits_NV[at : at + rows] for at in range(0, total, rows)]
         found = torch.cat([tile.log_softmax(-1)[:, self.wanted] for tile in tiles])
-        values: Floats = found.double().cpu().numpy()
+        values: Floats = found.cpu().double().numpy()
         return values

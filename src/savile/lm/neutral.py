@@ -39,5 +39,5 @@ class Neutral:
         prompts = [self.lm.encode_prompt(chat) for chat in chats]
         tree = build([Paths(prompt, self.choices) for prompt in prompts])
         logprobs_CN = self.lm.sequence_logprobs(tree).view(len(prompts), len(self.choices))
-        mean_N = logprobs_CN.double().logsumexp(0) - math.log(len(prompts))
+        mean_N = logprobs_CN.cpu().double().logsumexp(0) - math.log(len(prompts))
         return [-float(value) for value in mean_N.tolist()]
