@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 from unittest import mock
 
@@ -156,19 +156,11 @@ def grouped(events: Iterable[Any]) -> list[Timed]:
     ]
 
 
-def by_part(passes: Sequence[Sequence[Timed]]) -> dict[str, float]:
-    """Return the seconds of every part: each event counts with the shortest of its times in equal
-    passes, for where cores are shared, any event may have waited for one.
-
-    Raises:
-        ValueError: the passes do not consist of the same events.
-    """
+def by_part(events: Iterable[Timed]) -> dict[str, float]:
+    """Return the seconds of every part."""
     seconds = dict.fromkeys(PARTS, 0.0)
-    for same in zip(*passes, strict=True):
-        kinds = {(event.part, event.name) for event in same}
-        if len(kinds) > 1:
-            raise ValueError(f"the passes differ: {sorted(kinds)}")
-        seconds[same[0].part] += min(event.seconds for event in same)
+    for event in events:
+        seconds[event.part] += event.seconds
     return seconds
 
 
