@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from savile import data
+from savile import cli, data
 from savile import spec as specs
 from savile.errors import UsageError
 from savile.ladder.bases import open_base
@@ -34,8 +34,30 @@ def with_seconds(task: Path, seconds: float) -> Spec:
 def test_a_given_share_is_kept_in_whole_batches(task: Path) -> None:
     assert share_of(specs.load(task), 48) == 320
     assert share_of(specs.load(task, ["budget.train_examples=333"]), 48) == 320
-    with pytest.raises(UsageError, match=r"budget.train_examples: is less than one batch; found 9"):
-        share_of(specs.load(task, ["budget.train_examples=9"]), 48)
+
+
+@pytest.mark.parametrize(
+    ("ladder", "given", "said"),
+    [
+        ("[lora]", 9, "less than one batch; found 9; expected at least 16"),
+        ("[zero_shot]", 9, None),
+        ("[lora]", 16, None),
+        (
+            "[lora, lora+sft+grpo]",
+            31,
+            "less than one batch for each of the 2 objectives of 'lora+sft+grpo'; found 31; "
+            "expected at least 32",
+        ),
+        ("[lora, lora+sft+grpo]", 32, None),
+    ],
+)
+def test_less_than_a_step_of_every_objective_is_refused_by_check(
+    task: Path, ladder: str, given: int, said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["--set", f"ladder={ladder}", "--set", f"budget.train_examples={given}"]
+    assert cli.main(["check", str(task), *changes]) == (0 if said is None else 2)
+    told = capsys.readouterr().err
+    assert told == ("" if said is None else f"error: budget.train_examples: is {said}\n")
 
 
 def test_time_is_divided_into_equal_presentations(task: Path) -> None:

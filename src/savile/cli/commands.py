@@ -266,7 +266,7 @@ def load_spec(path: Path, changes: list[str] | None) -> Spec:
 
 
 def _check_base(spec: Spec, dataset: Dataset) -> list[str]:
-    """Check the prompts, the race, and the files of the bases that are on this machine and of a
+    """Check the prompts, race, share, and the files of the bases that are on this machine and of a
     judge; return what is to know."""
     from savile.data.human_verdicts import load_human_verdicts
     from savile.judge.words import itself
@@ -277,6 +277,7 @@ def _check_base(spec: Spec, dataset: Dataset) -> list[str]:
     spec.opponent(candidates)
     task.check_prompts(spec, dataset, candidates)
     task.check_race(spec, dataset)
+    task.check_share(spec, candidates)
     notes = [*load_human_verdicts(spec).notes, *estimate.notes(spec, dataset)]
     notes += [*encoders.notes(candidates, spec.folder), *itself(spec.judge, spec.ladder_bases)]
     for base in (base for base in spec.every_base if isinstance(base, str)):

@@ -89,24 +89,9 @@ def make_plan(
 
 
 def share_of(spec: Spec, n_train: int) -> int:
-    """Return the presentations of one tuned technique when time is no limit.
-
-    Raises:
-        UsageError: fewer than one batch.
-    """
+    """Return the presentations of one tuned technique when time is no limit."""
     given = spec.budget.train_examples
-    if given is None:
-        return default_share(n_train)
-    if given < BATCH_SIZE:
-        raise UsageError(
-            Problem(
-                where="budget.train_examples",
-                what="is less than one batch",
-                found=str(given),
-                expected=f"at least {BATCH_SIZE}",
-            )
-        )
-    return whole_batches(given)
+    return default_share(n_train) if given is None else whole_batches(given)
 
 
 def runs(candidate: Candidate, bench: Bench) -> bool:

@@ -24,7 +24,7 @@ from savile.errors import Problem, UsageError
 from savile.ladder import bases, encoders, identity
 from savile.ladder.folder import REJECTED, RunFolder
 from savile.ladder.function import RewardFunction, function_of
-from savile.ladder.task import check_prompts, check_race, judges
+from savile.ladder.task import check_prompts, check_race, check_share, judges
 from savile.spec import Candidate, Spec
 from savile.spec.names import without_settings
 from savile.spec.reward import told
@@ -125,7 +125,8 @@ def prepare(
     Raises:
         DataError: the data cannot be used.
         UsageError: the folder holds another run; a chosen technique, the judge's opponent or the
-            reward function does not exist; a prompt cannot be written, or nothing can be raced on.
+            reward function does not exist; a prompt cannot be written, nothing can be raced on,
+            or the share is less than a step.
         EnvironmentProblem: a base or the folder of a sentence encoder does not exist.
     """
     started = time.perf_counter()
@@ -135,6 +136,7 @@ def prepare(
     spec.opponent(candidates)
     check_prompts(spec, dataset, candidates)
     check_race(spec, dataset)
+    check_share(spec, candidates)
     reward = function_of(spec)
     what: dict[str, Any] = {
         "spec": spec.decisive(),

@@ -11,6 +11,7 @@ import numpy as np
 from savile import registry
 from savile.data import Dataset
 from savile.errors import Problem, UsageError
+from savile.ladder.plan import BATCH_SIZE
 from savile.metrics.base import Array, Metric
 from savile.prompts.base import Frame, fold
 from savile.spec import Candidate, Spec
@@ -70,6 +71,29 @@ def check_race(spec: Spec, dataset: Dataset) -> None:
         raise UsageError(
             Problem(where="budget.race", what=what, found=f"{margin:g}", expected=expected)
         )
+
+
+def check_share(spec: Spec, candidates: Sequence[Candidate]) -> None:
+    """Refuse presentations that are less than a step of every objective of a chain.
+
+    Raises:
+        UsageError: `budget.train_examples` is less than one batch, or than one an objective.
+    """
+    tuned = [one for one in candidates if one.deltas and one.reason is None]
+    longest = max(tuned, key=lambda one: len(one.objectives), default=None)
+    parts = 0 if longest is None else max(1, len(longest.objectives))
+    given = spec.budget.train_examples
+    if longest is None or given is None or given >= parts * BATCH_SIZE:
+        return
+    each = f" for each of the {parts} objectives of {longest.name!r}" if parts > 1 else ""
+    raise UsageError(
+        Problem(
+            where="budget.train_examples",
+            what=f"is less than one batch{each}",
+            found=str(given),
+            expected=f"at least {parts * BATCH_SIZE}",
+        )
+    )
 
 
 def scores(
