@@ -57,7 +57,7 @@ def main() -> None:
     """Profile the chosen jobs and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", action="store_true", help="TRL as shipped too, minutes of CPU")
-    parser.add_argument("--job", choices=list(JOBS))
+    parser.add_argument("--job", choices=[n for n, job in JOBS.items() if job.objective == "sft"])
     parser.add_argument("--shape", choices=list(PACES))
     parser.add_argument("--blocks", type=int, default=1)
     parser.add_argument("--data", type=Path, default=texts.DATA, help="folder of the data sets")
@@ -85,6 +85,8 @@ def bench(folder: Path, name: str, shape: str, options: argparse.Namespace) -> I
         "learning_rate": job.learning_rate,
         "delta": job.delta,
         "objective": job.objective,
+        "group": job.group,
+        "written": job.written,
         "gate": [job.batch_size, 1],
         "pass": [job.batch_size, steps],
     }
