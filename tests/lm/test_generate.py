@@ -1,6 +1,8 @@
 """Greedy answers: batch = single runs = transformers' `generate`."""
 
+import bisect
 import contextlib
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +14,7 @@ from savile.deltas.base import Delta
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
 from savile.lm import generate
-from savile.lm.generate import end_tokens, greedy, sample
+from savile.lm.generate import drawn, end_tokens, greedy, sample
 from savile.lm.model import LM
 from savile.lm.tree import Paths, build
 from savile.prompts.base import Frame
@@ -126,8 +128,8 @@ def test_samples_follow_the_model_s_odds() -> None:
     tree = build([Paths(PROMPTS[0], [])])
     with torch.no_grad():
         odds = (lm.logits(tree, tree.ends)[0].double() / 2).softmax(-1)
-    drawn = sample(lm, [PROMPTS[0]] * n, 1, seeds=range(n), temperature=2.0)
-    found = torch.bincount(torch.tensor([ids[0] for ids in drawn]), minlength=len(odds)) / n
+    tokens = sample(lm, [PROMPTS[0]] * n, 1, seeds=range(n), temperature=2.0)
+    found = torch.bincount(torch.tensor([ids[0] for ids in tokens]), minlength=len(odds)) / n
     assert float((found - odds).abs().max()) < 4 * (0.25 / n) ** 0.5
 
 
@@ -137,11 +139,33 @@ def test_the_nucleus_leaves_the_tail_out() -> None:
     with torch.no_grad():
         odds, tokens = lm.logits(tree, tree.ends)[0].softmax(-1).sort(descending=True)
     inside = int((odds.cumsum(-1) < 0.5).sum()) + 1
-    drawn = sample(lm, [PROMPTS[0]] * 500, 1, seeds=range(500), top_p=0.5)
-    assert {ids[0] for ids in drawn} <= set(tokens[:inside].tolist())
+    found = sample(lm, [PROMPTS[0]] * 500, 1, seeds=range(500), top_p=0.5)
+    assert {ids[0] for ids in found} <= set(tokens[:inside].tolist())
     (likeliest,) = sample(lm, [PROMPTS[1]], LENGTH, seeds=[3], top_p=1e-9)
     (best,) = greedy(lm, [PROMPTS[1]], LENGTH)
     assert likeliest[: len(best)] == best
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.6, 1e-9])
+@pytest.mark.parametrize("spread", [0.0, 0.3, 4.0])
+def test_the_one_drawn_is_the_one_of_its_rank_and_the_first_of_its_equals(
+    spread: float, top_p: float
+) -> None:
+    rng = torch.Generator().manual_seed(5)
+    logits = (spread * torch.randn(40, 90, generator=rng)).bfloat16().float()  # many are equal
+    logits[:, 7] = float("-inf")
+    chances = torch.rand(40, generator=rng).tolist()
+    wanted = []
+    for row, chance in zip((logits.double() / 0.7).softmax(-1).tolist(), chances, strict=True):
+        ranked = sorted(range(90), key=lambda token: -row[token])
+        kept = [n for n in range(90) if sum(row[token] for token in ranked[:n]) < top_p]
+        ends = list(itertools.accumulate(row[ranked[n]] for n in kept))
+        wanted.append(ranked[bisect.bisect_right(ends, chance * ends[-1])])
+    assert drawn(logits, chances, temperature=0.7, top_p=top_p) == wanted
+
+
+def test_logits_that_are_no_numbers_draw_some_token() -> None:
+    assert len(drawn(torch.full((2, 5), float("nan")), [0.1, 0.9], temperature=1.0)) == 2
 
 
 def test_an_ended_sample_keeps_its_end_and_nothing_after() -> None:
