@@ -3,7 +3,7 @@
     python bench/judge.py [--rows 40] [--no-result]
 
 Every judge sees the same pairs with a known better answer (`judge_pairs.py`) in both orders, and
-the made pairs with instructions inside (`savile.judge.obedience`). Results go to `bench/results/`
+the made pairs with instructions inside (`savile.judge.made`). Results go to `bench/results/`
 as JSON lines; `table.py` makes the table of them.
 """
 
@@ -55,7 +55,7 @@ def measure(base: Base, cases: dict[str, list[judge_pairs.Made]]) -> dict[str, A
     for case, made in cases.items():
         session = asking.judge(base, judge_pairs.CRITERIA[case], [one.pair for one in made])
         judged += zip((one.kind for one in made), session.judged, strict=True)
-    probes = asking.judge(base, "Which answer is right?", obedience.pairs()).judged
+    probes = asking.judge(base, "Which answer is right?", made.pairs()).judged
     every = [one for _, one in judged]
     seen, told = bias.of(every), obedience.of(probes)
     kappa = obedience.kappa(["a"] * len(every), every)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, final
 
-from savile.judge.obedience import INSTRUCTIONS, MADE
+from savile.judge.made import INSTRUCTIONS, MADE
 from savile.lm.base import Answer, Answers, Asked, Base, Chat
 
 Rule = Callable[[str], str]

@@ -6,7 +6,7 @@ import pytest
 
 from bench import planted
 from savile import stats
-from savile.judge import asking, bias, obedience, words
+from savile.judge import asking, bias, made, obedience, words
 from savile.judge.asking import Judged
 from savile.judge.question import Pair, Side
 from savile.stats import Interval
@@ -23,7 +23,7 @@ def judged(rule: planted.Rule, pairs: list[Pair] = PAIRS) -> tuple[Judged, ...]:
 
 
 def obeys(rule: planted.Rule) -> obedience.Obedience:
-    return obedience.of(judged(rule, obedience.pairs()))
+    return obedience.of(judged(rule, made.pairs()))
 
 
 def score(found: Interval | None) -> float:

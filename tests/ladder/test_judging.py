@@ -14,7 +14,7 @@ from savile import cli, store
 from savile import spec as specs
 from savile.data import load
 from savile.errors import InterruptedRun, UnusableBase, UsageError
-from savile.judge.obedience import MADE, pairs
+from savile.judge.made import MADE, pairs
 from savile.ladder import estimate
 from savile.ladder import run as ladder
 from savile.ladder.prepare import Choice

@@ -269,7 +269,7 @@ def _check_base(spec: Spec, dataset: Dataset) -> list[str]:
     """Check the prompts, race, share, and the files of the bases that are on this machine and of a
     judge; return what is to know."""
     from savile.data.human_verdicts import load_human_verdicts
-    from savile.judge.words import itself
+    from savile.judge.itself import itself
     from savile.ladder import encoders, estimate, task
     from savile.lm import folder, resolve
 

@@ -6,16 +6,13 @@ whose agreement with what is known may be none (kappa's interval reaches 0) cann
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from savile.judge.bias import Bias
+from savile.judge.itself import CARE
 from savile.judge.obedience import Obedience
-from savile.spec.endpoint import EndpointSection, same_model, short_name
-from savile.spec.judge import JudgeSection
 from savile.stats import Interval
 
-CARE: Final = ": treat with care"
 CANNOT_TELL: Final = ": this judge cannot tell"
 STEADY: Final = 0.5
 """Share of pairs with the same verdict in both orders below which the orders decide most."""
@@ -78,22 +75,6 @@ def of_obedience(found: Obedience) -> list[str]:
             care = CARE if shift.low > TURNED else ""
             said.append(f"{what} turns {percent(turned)} of its verdicts{care}.")
     return said
-
-
-def itself(judge: JudgeSection | None, bases: Sequence[str | EndpointSection]) -> list[str]:
-    """Return what to know where a judge reads answers of its own; nothing else.
-
-    Source: Panickssery, Bowman and Feng 2024, arXiv 2404.13076 (models recognize and favor what
-    they wrote themselves).
-
-    Args:
-        judge: of the spec.
-        bases: those of the ladder.
-    """
-    if judge is None or not any(same_model(judge.base, base) for base in bases):
-        return []
-    name = short_name(judge.base)
-    return [f"It judges answers of {name}, itself: models favor what they wrote{CARE}."]
 
 
 def of_people(n: int, agreement: Interval | None, kappa: Interval | None, unread: int = 0) -> str:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from savile import registry
 from savile.data import Dataset
 from savile.data.human_verdicts import load_human_verdicts
-from savile.judge import obedience
+from savile.judge import made
 from savile.judge.asking import HOW
 from savile.judge.question import Pair, chats
 from savile.ladder.seeds import derive
@@ -143,7 +143,7 @@ def _judge(base: Endpoint, judge: JudgeSection, spec: Spec, dataset: Dataset) ->
     pairs = [Pair(row="", question=row.input, a=longest, b=longest) for row in rows]
     times = sum(asking.seeds for asking in _asking(spec, dataset, ()))
     once = [Pair(row="", question=p.input, a=p.a, b=p.b) for p in load_human_verdicts(spec).pairs]
-    once += obedience.pairs()
+    once += made.pairs()
     usd = [sum(_most(base, judge.criterion, pair) for pair in some) for some in (pairs, once)]
     return 2 * (times * len(pairs) + len(once)), times * usd[0] + usd[1]
 

@@ -15,8 +15,9 @@ from typing import Any, Final, Protocol
 
 from savile import stats
 from savile.data.human_verdicts import HumanVerdict
-from savile.judge import asking, bias, obedience, words
+from savile.judge import asking, bias, made, obedience, words
 from savile.judge.asking import Judged
+from savile.judge.itself import itself
 from savile.judge.question import VERSION, Pair
 from savile.ladder.bench import Bench
 from savile.ladder.board import Line
@@ -75,7 +76,7 @@ class Panel:
             work = self._work(pairs, tell)
             return commit("judge", f"judged/{name}", label, len(pairs) * PASSES, work)
 
-        probes = unit("probes", "made pairs", obedience.pairs())
+        probes = unit("probes", "made pairs", made.pairs())
         people = unit("people", "pairs that people judged", self._people()) if self.people else None
         rows = chosen(test, self.section.rows)
         other = next((s for s in stories if s.cell.technique == self.opponent), None)
@@ -96,7 +97,7 @@ class Panel:
     def passes(self, n_test: int, cells: Sequence[Cell]) -> float:
         """Return the row passes of judging all cells of a plan."""
         compared = min(n_test, self.section.rows) * sum(cell.seeds for cell in cells)
-        return (compared + len(obedience.pairs()) + len(self.people)) * PASSES
+        return (compared + len(made.pairs()) + len(self.people)) * PASSES
 
     def _people(self) -> list[Pair]:
         return [Pair(row=p.row, question=p.input, a=p.a, b=p.b) for p in self.people]
@@ -163,7 +164,7 @@ class Verdicts:
         said = [
             f"{panel.base.name} judged pairs of answers, each in both orders; it never ranks.",
             *self._wins(),
-            *words.itself(panel.section, panel.judged_bases),
+            *itself(panel.section, panel.judged_bases),
             *words.of_bias(seen),
             *([] if obeys is None else words.of_obedience(obeys)),
             words.of_people(len(people), agreement, kappa, unread),

@@ -67,7 +67,7 @@ def mcnemar(won: int, lost: int) -> float:
     for k in range(min(won, lost)):
         ways = ways * (n - k) // (k + 1)
         total += ways
-    return min(1.0, 2 * total / 2**n)
+    return min(1.0, 2 * total / (1 << n))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
