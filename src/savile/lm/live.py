@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 from torch.utils.checkpoint import checkpoint
 
 from savile.lm.llama import COMPUTED_TWICE
@@ -36,18 +35,20 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and count the storages it made; views and arguments are none."""
-        given = {t.untyped_storage()._cdata for t in tree_iter((args, kwargs)) if _plain(t)}
         out = func(*args, **(kwargs or {}))
-        for tensor in tree_iter(out):
-            if _plain(tensor) and tensor.untyped_storage()._cdata not in given:
-                self._count(tensor.untyped_storage())
+        new = {t.untyped_storage()._cdata: t.untyped_storage() for t in _tensors((out,))}
+        for key in self._known.keys() & new.keys():
+            del new[key]
+        if new:
+            for tensor in _tensors((args, (kwargs or {}).values())):
+                new.pop(tensor.untyped_storage()._cdata, None)
+        for key, storage in new.items():
+            self._count(key, storage)
         self.peak = max(self.peak, self.now)
         return out
 
-    def _count(self, storage: Any) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._known:
-            return
+    def _count(self, key: int, storage: Any) -> None:
+        size = storage.nbytes()
 
         def gone(_: Any) -> None:
             self.now -= size
@@ -79,8 +80,13 @@ def checkpointed(lm: LM) -> Iterator[None]:
             del layer.forward
 
 
-def _plain(value: Any) -> bool:
-    return type(value) in (Tensor, nn.Parameter)  # others may have no storage of their own
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among an operation's values, which are lists at most."""
+    for value in values:
+        if type(value) in (Tensor, nn.Parameter):  # others may have no storage of their own
+            yield value
+        elif isinstance(value, Iterable) and not isinstance(value, str | Tensor):
+            yield from _tensors(value)
 
 
 def _again(forward: Callable[..., Any]) -> Callable[..., Any]:

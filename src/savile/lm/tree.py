@@ -15,6 +15,7 @@ Cost: P + sum of own tokens instead of B * (P + T) tokens.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,54 +87,76 @@ class Tree:
 
 
 class _Trie:
-    """Nodes in insertion order, each with its children by token."""
+    """Nodes in insertion order. What is new of a sequence is one chain, so the first child of most
+    nodes is the next one; other children are kept by (node, token)."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
         self.parent: list[int] = []
-        self.depth: list[int] = []
-        self.children: list[dict[int, int]] = []
-        self.roots: dict[int, int] = {}
+        self.chains: list[tuple[int, int]] = []
+        """(first node, its parent) of each chain; the other parents are the node before."""
+        self._others: dict[tuple[int, int], int] = {}
 
     def insert(self, ids: Sequence[int], node: int) -> list[int]:
         """Walk or create `ids` below `node` (-1 is the root); return the nodes passed."""
-        passed = []
-        children = self.children[node] if node >= 0 else self.roots
-        depth = self.depth[node] + 1 if node >= 0 else 0
-        for token in ids:
-            following = children.get(token)
-            if following is None:
-                following = len(self.tokens)
-                children[token] = following
-                self.tokens.append(token)
-                self.parent.append(node)
-                self.depth.append(depth)
-                self.children.append({})
+        passed: list[int] = []
+        for number, token in enumerate(ids):
+            following = self._child(node, token)
+            if following < 0:
+                return passed + self._grow(ids[number:], node)
+            passed.append(following)
             node = following
-            passed.append(node)
-            children = self.children[node]
-            depth += 1
         return passed
 
-    def packing(self) -> tuple[list[int], int, list[int]]:
-        """Return (packed order of nodes, stem length, sizes of the branches)."""
-        children, order = self.roots, []
-        while len(children) == 1:
-            (node,) = children.values()
-            order.append(node)
-            children = self.children[node]
-        branches = sorted(map(self._below, children.values()), key=len)
-        sizes = [len(branch) for branch in branches]
-        return [*order, *itertools.chain(*branches)], len(order), sizes
+    def _child(self, node: int, token: int) -> int:
+        first = node + 1
+        if first < len(self.tokens) and self.parent[first] == node and self.tokens[first] == token:
+            return first
+        return self._others.get((node, token), -1)
 
-    def _below(self, node: int) -> list[int]:
-        """Return a node and what stands below it, depth first."""
-        found, left = [], [node]
-        while left:
-            node = left.pop()
-            found.append(node)
-            left.extend(reversed(self.children[node].values()))
-        return found
+    def _grow(self, ids: Sequence[int], node: int) -> list[int]:
+        """Append a chain below a node; return its nodes."""
+        start = len(self.tokens)
+        if not start or node + 1 < start:  # else it goes on where the last one ends
+            self.chains.append((start, node))
+            self._others[node, ids[0]] = start
+        self.tokens += ids
+        self.parent.append(node)
+        self.parent += range(start, start + len(ids) - 1)
+        return list(range(start, len(self.tokens)))
+
+    def depth(self) -> Ints:
+        """Return the distance of each node from the root."""
+        depth = np.arange(len(self.tokens))
+        for number, (start, parent) in enumerate(self.chains):
+            end = self.chains[number + 1][0] if number + 1 < len(self.chains) else len(depth)
+            depth[start:end] += (depth[parent] + 1 if parent >= 0 else 0) - start
+        return depth
+
+    def packing(self) -> tuple[Ints, int, list[int]]:
+        """Return (packed order of nodes, stem length, sizes of the branches)."""
+        starts, parents = [start for start, _ in self.chains], [parent for _, parent in self.chains]
+        ends = [*starts[1:], len(self.tokens)]
+        # the stem is a chain, as long as nothing else begins on it
+        stem = min([len(self.tokens), *(parent + 1 for parent in parents[1:])])
+        tops = [0] if ends[0] > stem else []
+        below: list[list[int]] = [[] for _ in starts]
+        for chain, parent in enumerate(parents[1:], 1):
+            known = tops if parent < stem else below[bisect.bisect(starts, parent) - 1]
+            known.append(chain)
+        branches = []
+        for top in tops:
+            branch: list[int] = []
+            left = [top]
+            while left:
+                chain = left.pop()
+                branch += range(max(starts[chain], stem), ends[chain])
+                left += sorted(below[chain], key=lambda one: (parents[one], -one))  # deepest first
+            branches.append(branch)
+        branches.sort(key=len)
+        sizes = [len(branch) for branch in branches]
+        order = [*range(stem), *itertools.chain(*branches)]
+        return np.asarray(order, dtype=np.int64), stem, sizes
 
 
 def build(groups: Sequence[Paths]) -> Tree:
@@ -148,8 +171,11 @@ def build(groups: Sequence[Paths]) -> Tree:
     """
     trie = _Trie()
     ends: list[int] = []
-    rows: list[tuple[int, int, float, int]] = []
-    sequences = separate = 0
+    sources: list[int] = []
+    targets: list[int] = []
+    lengths: list[int] = []
+    weights: list[float] = []
+    separate = 0
     prompt: Sequence[int] = ()
     passed: list[int] = []
     for group in groups:
@@ -161,31 +187,30 @@ def build(groups: Sequence[Paths]) -> Tree:
         prompt, end = group.prompt, passed[-1]
         ends.append(end)
         for number, completion in enumerate(group.completions):
-            weight = 1.0 if group.weights is None else group.weights[number]
-            sources = [end, *trie.insert(completion[:-1], end)]
-            rows.extend((s, t, weight, sequences) for s, t in zip(sources, completion, strict=True))
-            sequences += 1
+            sources += [end, *trie.insert(completion[:-1], end)]
+            targets += completion
+            lengths.append(len(completion))
+            weights.append(1.0 if group.weights is None else group.weights[number])
             separate += len(group.prompt) + len(completion)
     order, stem, sizes = trie.packing()
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     parent = np.asarray(trie.parent, dtype=np.int64)[order]
     starts = np.cumsum([stem, *sizes])
-    table = np.asarray([row[:2] + row[3:] for row in rows], dtype=np.int64).reshape(-1, 3)
     return Tree(
         tokens=np.asarray(trie.tokens, dtype=np.int64)[order],
-        depth=np.asarray(trie.depth, dtype=np.int64)[order],
+        depth=trie.depth()[order],
         parent=np.where(parent >= 0, place[parent], -1),
         stem=stem,
         branches=tuple(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)),
         ends=place[ends],
         targets=Targets(
-            source=place[table[:, 0]],
-            token=table[:, 1],
-            weight=np.asarray([row[2] for row in rows], dtype=np.float32),
-            sequence=table[:, 2],
+            source=place[np.asarray(sources, dtype=np.int64)],
+            token=np.asarray(targets, dtype=np.int64),
+            weight=np.repeat(np.asarray(weights, dtype=np.float32), lengths),
+            sequence=np.repeat(np.arange(len(lengths)), lengths),
         ),
-        sequences=sequences,
+        sequences=len(lengths),
         separate_tokens=separate,
     )
 
