@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -78,6 +79,38 @@ def test_where_all_answers_are_worth_the_same_nothing_is_learned(objective: GRPO
         norms = [float(p.grad.norm()) for p in attached.parameters().values() if p.grad is not None]
     assert norms
     assert max(norms) < 1e-5
+
+
+def refused() -> AbstractContextManager[None]:
+    raise AssertionError("the reference was asked")
+
+
+def test_without_a_kl_term_no_reference_is_asked() -> None:
+    """Beta 0 is the limit of a small one: the same answers, loss and gradient, one reading less."""
+    lm, losses, gradients = tiny.lm("llama"), [], []
+    for beta, reference in ((0.0, refused), (1e-12, nullcontext)):
+        objective, given = GRPO(num_generations=2, beta=beta), replace(data(4), reference=reference)
+        with Full().attach(lm, 0) as attached:
+            (batch,) = next(objective.batches(lm, given, ROWS, random.Random(0)))
+            assert ("kl" in batch.told) == (beta > 0)
+            shake(attached)
+            loss, _ = objective.loss(lm, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(float(loss.detach()))
+            gradients.append(
+                torch.cat(
+                    [p.grad.flatten() for p in attached.parameters().values() if p.grad is not None]
+                )
+            )
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert gradients[0].norm() > 1e-3
+    torch.testing.assert_close(*gradients)
+    with pytest.raises(AssertionError, match="was asked"):
+        next(
+            GRPO(num_generations=2).batches(
+                lm, replace(data(4), reference=refused), ROWS, random.Random(0)
+            )
+        )
 
 
 def test_a_dev_look_is_the_mean_reward_of_one_answer_a_row() -> None:

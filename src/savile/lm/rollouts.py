@@ -30,7 +30,7 @@ class Rollout:
     logprobs: Tensor
     """log p of its tokens under the policy that wrote it, float32 [T]."""
     reference: Tensor
-    """log p of its tokens under the reference, float32 [T]."""
+    """log p of its tokens under the reference, float32 [T]; empty where none was asked."""
 
     @property
     def paths(self) -> Paths:
@@ -51,7 +51,7 @@ def roll_out(
     seeds: Sequence[int],
     max_new_tokens: int,
     tokens_per_tree: int,
-    reference: Callable[[], AbstractContextManager[None]],
+    reference: Callable[[], AbstractContextManager[None]] | None,
     temperature: float = 1.0,
 ) -> list[Rollout]:
     """Let the policy answer `prompts[row]` for every entry of `rows`.
@@ -63,7 +63,7 @@ def roll_out(
         seeds: one for each entry of `rows`.
         max_new_tokens: where an answer is cut.
         tokens_per_tree: most separate tokens of one forward pass.
-        reference: inside its context the model computes as the reference.
+        reference: inside its context the model computes as the reference; None asks no reference.
         temperature: of the drawing; log-probabilities are those of temperature 1.
     """
     asked = [prompts[row] for row in rows]
@@ -74,8 +74,10 @@ def roll_out(
         for row, prompt, answer in zip(rows, asked, answers, strict=True)
     ]
     own = token_logprobs(lm, drawn, tokens_per_tree)
-    with reference():
-        theirs = token_logprobs(lm, drawn, tokens_per_tree)
+    theirs = [none] * len(drawn)
+    if reference is not None:
+        with reference():
+            theirs = token_logprobs(lm, drawn, tokens_per_tree)
     return [
         replace(one, logprobs=a, reference=b) for one, a, b in zip(drawn, own, theirs, strict=True)
     ]

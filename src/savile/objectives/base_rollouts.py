@@ -48,7 +48,7 @@ class Taught(NamedTuple):
     old: Tensor
     """log p under the policy that wrote them, [M]."""
     reference: Tensor
-    """log p under the reference, [M]."""
+    """log p under the reference, [M]; empty where none was asked."""
     advantages: Tensor
     values: Tensor
     returns: Tensor
@@ -79,12 +79,13 @@ class Round(NamedTuple):
     scores: Tensor
     """Their rewards, float32 [n]."""
     kls: Tensor
-    """log p - log p_ref of each, in nats, [n]."""
+    """log p - log p_ref of each, in nats, [n]; empty where no reference was asked."""
 
     @property
     def told(self) -> dict[str, float]:
         """Its means."""
-        return {"reward": float(self.scores.mean()), "kl": float(self.kls.mean())}
+        kl = {"kl": float(self.kls.mean())} if len(self.kls) else {}
+        return {"reward": float(self.scores.mean()), **kl}
 
 
 class FromRollouts(Objective):
@@ -148,6 +149,7 @@ def rounds(
     *,
     group: int = 1,
     temperature: float = 1.0,
+    refers: bool = True,
 ) -> Iterator[Round]:
     """Yield rounds of answers without end: whole groups, and whole optimizer steps.
 
@@ -158,6 +160,7 @@ def rounds(
         rng: draws the rows and the answers.
         group: answers to each prompt.
         temperature: of the drawing.
+        refers: whether the reference reads the answers too.
     """
     whole = math.lcm(data.batch_size, group)
     n = math.ceil(STEPS_PER_ROUND * data.batch_size / whole) * whole // group
@@ -171,11 +174,11 @@ def rounds(
             seeds=[rng.getrandbits(48) for _ in rows],
             max_new_tokens=data.max_new_tokens,
             tokens_per_tree=data.tokens_per_tree,
-            reference=data.reference,
+            reference=data.reference if refers else None,
             temperature=temperature,
         )
         scores = scored(data, (Written(one.row, one.answer) for one in found))
-        yield Round(found, scores, torch.tensor([one.kl for one in found]))
+        yield Round(found, scores, torch.tensor([one.kl for one in found if refers]))
 
 
 def scored(data: TrainingData, written: Iterable[Written]) -> Tensor:

@@ -7,8 +7,8 @@
 Source: Shao et al. 2024, arXiv 2402.03300, equations 3 and 4; the estimator k_t of the KL: Schulman
 2020, "Approximating KL divergence".
 
-Cost: G answers to a prompt share its tokens in one tree; each is written, read twice and trained on
-once. No value head.
+Cost: G answers to a prompt share its tokens in one tree; each is written, read twice (once where
+beta is 0) and trained on once. No value head.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class GRPO(FromRollouts):
     epsilon: Annotated[float, Gt(0), Le(1)] = 0.2
     """How far the odds of a token may move in one round."""
     beta: Annotated[float, Ge(0)] = 0.04
-    """Weight of the KL to the reference."""
+    """Weight of the KL to the reference; at 0 no reference is asked."""
     temperature: Annotated[float, Gt(0), Le(2)] = 1.0
     """Temperature the answers are drawn with."""
 
@@ -64,8 +64,10 @@ class GRPO(FromRollouts):
         self, lm: LM, data: TrainingData, items: Sequence[Encoded], rng: random.Random
     ) -> Iterator[Sequence[RolloutBatch]]:
         """Yield the steps of one round after the other."""
-        group, temperature = self.num_generations, self.temperature
-        for made in rounds(lm, data, items, rng, group=group, temperature=temperature):
+        group, temperature, refers = self.num_generations, self.temperature, self.beta > 0
+        for made in rounds(
+            lm, data, items, rng, group=group, temperature=temperature, refers=refers
+        ):
             ahead = group_advantages(made.scores.view(-1, group)).flatten()
             judged = [
                 Judged(one, advantage.expand(len(one.answer)))
@@ -77,9 +79,10 @@ class GRPO(FromRollouts):
         """Return the share of the answers' mean of means."""
         logprobs = lm.logprobs(batch.tree)
         taught = batch.taught(logprobs.device)
-        policy = clipped_policy_loss(logprobs, taught.old, taught.advantages, self.epsilon)
-        apart = (taught.reference - logprobs).clamp(-MOST_RATIO, MOST_RATIO)
-        tokens = policy + self.beta * (apart.exp() - apart - 1)
+        tokens = clipped_policy_loss(logprobs, taught.old, taught.advantages, self.epsilon)
+        if self.beta > 0:
+            apart = (taught.reference - logprobs).clamp(-MOST_RATIO, MOST_RATIO)
+            tokens = tokens + self.beta * (apart.exp() - apart - 1)
         lengths = torch.tensor([len(one.rollout.answer) for one in batch.judged])
         weight = (1 / lengths).repeat_interleave(lengths).to(logprobs.device)
         return batch.share * (weight * tokens).sum() / len(batch.judged), batch.shares()
