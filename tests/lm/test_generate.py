@@ -14,7 +14,7 @@ from savile.deltas.base import Delta
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
 from savile.lm import generate
-from savile.lm.generate import drawn, end_tokens, greedy, sample
+from savile.lm.generate import drawn, end_tokens, greedy, likeliest, sample
 from savile.lm.model import LM
 from savile.lm.tree import Paths, build
 from savile.prompts.base import Frame
@@ -200,3 +200,8 @@ def test_many_samples_go_into_trees_of_bounded_size(monkeypatch: pytest.MonkeyPa
     sample(lm, [PROMPTS[n % len(PROMPTS)] for n in range(150)], 2, seeds=range(150))
     assert sum(sizes) == 150
     assert max(sizes) <= generate.ROWS_PER_TREE
+
+
+def test_the_likeliest_of_equals_is_the_first() -> None:
+    logits = torch.tensor([[0.0, 3.0, 3.0, -float("inf")], [2.0, 2.0, 1.0, 2.0]])
+    assert likeliest(logits) == [1, 0] == likeliest(logits.double())

@@ -180,7 +180,8 @@ class _Search:
         """Compute nodes whose parents are computed or chosen too."""
         places, nodes = np.nonzero(chosen_AM[self.running])  # prompt after prompt
         most = int(np.bincount(self.running[places]).max()) if len(places) else 0
-        self.store.reserve(max(self.store.prompt_slots) + int(self.used_A.max()) + most)
+        own = max(self.store.prompt_slots)
+        self.store.reserve(own + int(self.used_A.max()) + most, own + len(self.trie))
         for start, end in self._parts(places):
             some = slice(*np.searchsorted(places, [start, end]).tolist())
             store = self.store.part(start, end)

@@ -61,8 +61,7 @@ def greedy(
     """
 
     def pick(_: Sequence[int], logits: Tensor, __: Sequence[int]) -> list[int]:
-        chosen: list[int] = logits.argmax(-1).tolist()
-        return chosen
+        return likeliest(logits)
 
     own = pick if masks is None else masks.over(pick)
     written = _in_trees(lm, prompts, max_new_tokens, own, complete)
@@ -105,6 +104,13 @@ def sample(
 
     own = pick if masks is None else masks.over(pick)
     return _in_trees(lm, prompts, max_new_tokens, own, complete)
+
+
+def likeliest(logits: Tensor) -> list[int]:
+    """Return the number of the highest of each row of logits [A, V], the first of equals."""
+    on_cpu = logits.device.type == "cpu"  # NumPy's search is 20 times as fast there
+    best: list[int] = (logits.numpy() if on_cpu else logits).argmax(-1).tolist()
+    return best
 
 
 def drawn(

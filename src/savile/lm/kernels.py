@@ -22,6 +22,8 @@ from torch.nn import functional
 
 def norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """Return x [..., D] over the root mean square of its last dimension, times weight [D]."""
+    if not torch.is_grad_enabled():
+        return _normed(x, weight, epsilon)[0]
     out: Tensor = _Norm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]
     return out
 
@@ -34,23 +36,33 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         cos: of each position's angles [N, D], perhaps times a scale.
         sin: likewise.
     """
+    if not torch.is_grad_enabled():
+        return _rotated(x, cos, sin)
     out: Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
     return out
 
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up."""
+    if not torch.is_grad_enabled():
+        return functional.silu(gate).mul_(up)
     out: Tensor = _Gated.apply(gate, up)  # type: ignore[no-untyped-call]
     return out
+
+
+def _normed(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the norm, and one over the root mean square [..., 1]."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    inverse = wide.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+    return (wide * inverse).to(x.dtype).mul_(weight), inverse
 
 
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        inverse = wide.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+        out, inverse = _normed(x, weight, epsilon)
         ctx.save_for_backward(x, weight, inverse)
-        return (wide * inverse).to(x.dtype).mul_(weight)
+        return out
 
     @staticmethod
     @once_differentiable
@@ -71,8 +83,7 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        n, heads, width = x.shape
-        return _turned(x.transpose(0, 1), cos, sin, x.new_empty(heads, n, width))
+        return _rotated(x, cos, sin)
 
     @staticmethod
     @once_differentiable
@@ -82,6 +93,11 @@ class _Rotate(torch.autograd.Function):
         out = grad.new_empty(n, heads, width)
         _turned(grad, cos, -sin, out.transpose(0, 1))
         return out, None, None
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    n, heads, width = x.shape
+    return _turned(x.transpose(0, 1), cos, sin, x.new_empty(heads, n, width))
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> Tensor:

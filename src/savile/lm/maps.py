@@ -61,6 +61,8 @@ def mapped(x: Tensor, modules: Sequence[nn.Module]) -> Sequence[Tensor]:
         pair = (None, None) if update is None else (update.a.to(x.dtype), update.b.to(x.dtype))
         flat += [module._parameters["weight"], module._parameters["bias"], *pair]
     scales = [None if update is None else update.scale for update in updates]
+    if not torch.is_grad_enabled():
+        return [out for out, _ in _outputs(x, scales, flat)]
     out: tuple[Tensor, ...] = _Maps.apply(x, scales, *flat)  # type: ignore[no-untyped-call]
     return out
 
@@ -71,7 +73,8 @@ def _low_rank(modules: Sequence[nn.Module]) -> list[Added | None] | None:
     found: list[Added | None] = []
     for module in modules:
         updates = output_updates(module)
-        stored = type(module.get_parameter("weight").data) is Tensor  # and not quantized
+        weight = module._parameters["weight"]
+        stored = weight is not None and type(weight.data) is Tensor  # and not quantized
         if updates is None or len(updates) > 1 or not stored:
             return None
         update = updates[0] if updates else None
@@ -88,18 +91,10 @@ class _Maps(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scales: Sequence[float | None], *flat: Tensor | None
     ) -> tuple[Tensor, ...]:
-        found = []
-        lows: list[Tensor | None] = []
-        for scale, (weight, bias, a, b) in zip(scales, _fours(flat), strict=True):
-            out, low = functional.linear(x, weight, bias), None
-            if scale is not None:
-                low = functional.linear(x, a)
-                out.addmm_(low, b.T, alpha=scale)
-            found.append(out)
-            lows.append(low)
+        found, lows = zip(*_outputs(x, scales, flat), strict=True)
         ctx.scales = scales
         ctx.save_for_backward(x if any(ctx.needs_input_grad[2:]) else None, *lows, *flat)
-        return tuple(found)
+        return found
 
     @staticmethod
     @once_differentiable
@@ -126,6 +121,20 @@ class _Maps(torch.autograd.Function):
                 if trains[2]:
                     found[-2:] = [back.T @ x, (grad.T @ low).mul_(scale)]
         return down, None, *found
+
+
+def _outputs(
+    x: Tensor, scales: Sequence[float | None], flat: Sequence[Tensor | None]
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Return the output of each map, and A x where it has an update."""
+    found = []
+    for scale, (weight, bias, a, b) in zip(scales, _fours(flat), strict=True):
+        out, low = functional.linear(x, weight, bias), None
+        if scale is not None:
+            low = functional.linear(x, a)
+            out.addmm_(low, b.T, alpha=scale)
+        found.append((out, low))
+    return found
 
 
 def _fours(flat: Sequence[Any]) -> list[tuple[Any, Any, Any, Any]]:

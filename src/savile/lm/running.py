@@ -47,7 +47,7 @@ def attend_step(
             0, step.lines(*held.shape[1:3]), new.flatten(0, 1)
         )
     p, used = store.stem_depth, step.mask.shape[-1]
-    far = q @ store.stem_keys[layer].transpose(-1, -2)
+    far = q @ store.stem_keys[layer]
     own = _tokens(_table(q, step, len(keys)) @ keys[:, :, :used].transpose(-1, -2), step)
     if softcap is not None:
         far, own = (softcap * torch.tanh(x / softcap) for x in (far, own))

@@ -56,8 +56,9 @@ class Store:
     """What running sequences have computed so far, and what the next step appends."""
 
     stem_keys: dict[int, Tensor]
-    """Per layer [H, P, D]."""
+    """Per layer [H, D, P], as the product with queries reads them fastest."""
     stem_values: dict[int, Tensor]
+    """Per layer [H, P, D]."""
     keys: dict[int, Tensor]
     """Per layer [A, H, C, D]."""
     values: dict[int, Tensor]
@@ -80,11 +81,11 @@ class Store:
         """C, the slots of a sequence."""
         return self.slot_depth.shape[1]
 
-    def reserve(self, slots: int) -> None:
-        """Make room for at least `slots` slots, doubling so that copies stay rare."""
+    def reserve(self, slots: int, most: int) -> None:
+        """Make room for at least `slots` slots, doubling up to `most` so that copies stay rare."""
         if slots <= self.capacity:
             return
-        more = max(slots, 2 * self.capacity) - self.capacity
+        more = max(slots, min(2 * self.capacity, most)) - self.capacity
         for held in (self.keys, self.values):
             for layer, space in held.items():
                 held[layer] = functional.pad(space, (0, 0, 0, more))
@@ -127,7 +128,7 @@ def after_prompts(tree: Tree, layout: Layout, room: int) -> Store:
     shared = min(tree.stem, int(tree.depth[tree.ends].min()) + 1)  # a prompt may end on the stem
     own = [_below(tree, int(end), shared, root) for end in tree.ends]
     sizes = [len(path) for path in own]
-    index = _padded(own, max(sizes), layout.depth.device)
+    index = _padded(own, max(sizes) + room, layout.depth.device)
     p = shared + root
     store = Store(
         stem_keys={},
@@ -136,12 +137,12 @@ def after_prompts(tree: Tree, layout: Layout, room: int) -> Store:
         values={},
         prompt_slots=sizes,
         stem_depth=p,
-        slot_depth=p + torch.arange(max(sizes) + room, device=index.device).repeat(len(own), 1),
+        slot_depth=p + torch.arange(index.shape[1], device=index.device).repeat(len(own), 1),
     )
     for layer, (k, v) in layout.keep.items():
-        store.stem_keys[layer], store.stem_values[layer] = k[:, :p], v[:, :p]
-        store.keys[layer] = _slots(k, index, room)
-        store.values[layer] = _slots(v, index, room)
+        store.stem_keys[layer] = k[:, :p].transpose(1, 2).contiguous()
+        store.stem_values[layer] = v[:, :p]
+        store.keys[layer], store.values[layer] = _slots(k, index), _slots(v, index)
     return store
 
 
@@ -155,17 +156,17 @@ def _below(tree: Tree, node: int, shared: int, root: int) -> list[int]:
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, device: torch.device) -> Tensor:
+    """Return rows of packed positions side by side; what is free points at position 0, so that
+    slots nobody sees hold numbers."""
     table = np.zeros((len(rows), width), dtype=np.int64)
     for number, row in enumerate(rows):
         table[number, : len(row)] = row
     return torch.from_numpy(table).to(device)
 
 
-def _slots(packed: Tensor, index: Tensor, room: int) -> Tensor:
-    """Lay packed [H, N, D] side by side by `index` [A, W]: [A, H, W + room, D]."""
-    heads, _, width = packed.shape
-    rows, used = index.shape
-    space = packed.new_zeros(rows, heads, used + room, width)
-    own = packed[:, index.flatten()].view(heads, rows, used, width)
-    space[:, :, :used] = own.transpose(0, 1)
-    return space
+def _slots(packed: Tensor, index: Tensor) -> Tensor:
+    """Lay packed [H, N, D] side by side by `index` [A, C]: [A, H, C, D]."""
+    heads, n, width = packed.shape
+    head = torch.arange(heads, device=index.device)[:, None]
+    flat = (head * n + index[:, None]).flatten()
+    return packed.reshape(-1, width).index_select(0, flat).view(len(index), heads, -1, width)
