@@ -1,6 +1,6 @@
 """Where the CPU seconds of a ladder go: computing with the model, and everything around it.
 
-    python bench/overhead.py easy_routing [--set budget.train_examples=960] [--only lora ...]
+    python bench/overhead.py easy_routing [--base embedded-large] [--set seeds=1] [--only lora ...]
 
 The functions of `PARTS` are timed while `savile run` runs in this process; a part's seconds are its
 own, without those of parts inside it. Imports and the loading of the base stand by themselves:
@@ -27,6 +27,7 @@ import kept
 START = time.process_time()
 
 import machine  # noqa: E402 - what is imported from here on is timed
+from savile.cli.importing import importing  # noqa: E402
 
 MODEL = ("training", "evaluation and generation")
 PARTS = {
@@ -93,25 +94,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--base", default="embedded", help="another than the case's")
     parser.add_argument("--only", nargs="*", default=[])
     options = parser.parse_args()
     clocks = Clocks()
-    for part, names in PARTS.items():
-        for name in names:
-            watch(clocks, part, name)
-    from savile import api
-    from savile.report import html
+    with importing():  # as the command does
+        for part, names in PARTS.items():
+            for name in names:
+                watch(clocks, part, name)
+        from savile import api
+        from savile.report import html
 
     spec = str(files("savile") / "embedded" / "cases" / options.case / "task.yaml")
     clocks.seconds["imports"] = time.process_time() - START
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        run = api.run(spec, Path(folder) / "run", overrides=options.set, only=options.only)
+        changes = [*options.set, f"base={options.base}"]
+        run = api.run(spec, Path(folder) / "run", overrides=changes, only=options.only)
         html.render(run.document)
     total = time.process_time() - start
-    record = {"kind": "overhead", "case": options.case, "set": options.set, "only": options.only}
+    name = "-".join([options.case, *([] if options.base == "embedded" else [options.base])])
+    record = {"kind": "overhead", "case": name, "set": options.set, "only": options.only}
     record |= shares(clocks.seconds, total)
-    kept.write(f"overhead-{options.case}", [machine.line(), record])
+    kept.write(f"overhead-{name}", [machine.line(), record])
     print(json.dumps(record, indent=1))
 
 

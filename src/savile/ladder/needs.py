@@ -16,6 +16,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, NamedTuple, TypeVar
 
 import torch
@@ -95,10 +96,14 @@ class Needs:
         several trees."""
         if not self.sizes:
             return 0, False
+        largest = max(self.stem + max(self.sizes), min(tokens_per_tree, self._whole))
+        return largest, self._whole > tokens_per_tree
+
+    @cached_property
+    def _whole(self) -> int:
+        """Tokens of the largest of some steps, in one tree."""
         steps = drawn(self.sizes, self.batch_size, random.Random(0))
-        whole = self.stem + max(sum(next(steps)) for _ in range(STEPS))
-        largest = max(self.stem + max(self.sizes), min(tokens_per_tree, whole))
-        return largest, whole > tokens_per_tree
+        return self.stem + max(sum(next(steps)) for _ in range(STEPS))
 
 
 Known = dict[tuple[str, bool], Needs]
