@@ -15,8 +15,9 @@ from savile.deltas.full import Full
 from savile.deltas.last_layers import LastLayers
 from savile.deltas.lora import LoRA
 from savile.deltas.prompt_tuning import PromptTuning
-from savile.lm import features
+from savile.lm import features, memory
 from savile.lm.features import remembered
+from savile.lm.llama import Llama
 from savile.lm.model import LM
 from savile.lm.tree import Paths, build
 from savile.meter import forward_flops, work_since
@@ -75,6 +76,24 @@ def test_what_is_known_is_not_computed_again_and_not_counted() -> None:
     assert (new.recalled, known.recalled) == (0, size * known.tokens)
     whole = 2.0 * (lm.trunk_parameters * known.tokens + lm.head_parameters * known.predictions)
     assert forward_flops(lm, known) == whole - 2.0 * size * known.tokens
+
+
+def test_memory_that_runs_out_leaves_no_path_without_its_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm = tiny.lm("llama")
+    with LastLayers(n=1).attach(lm, 0), torch.no_grad():
+        wanted = lm.logprobs(build(rows(0, 1)))
+        with remembered(lm):
+            lm.logprobs(build([Paths(range(30, 60), [[1, 2]])]))  # room for more than is kept
+            with monkeypatch.context() as patched:
+                patched.setattr(Llama, "before", out_of_memory)
+                assert memory.tried(lambda: lm.logprobs(build(rows(0, 1, 2)))) is None
+            torch.testing.assert_close(lm.logprobs(build(rows(0, 1))), wanted)
+
+
+def out_of_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError
 
 
 @pytest.mark.parametrize("delta", [LoRA(r=2), Full(), PromptTuning(num_virtual_tokens=2)])

@@ -75,41 +75,44 @@ class Features:
         if self._states is None:
             rows = LIMIT // (x.element_size() * x.shape[1])
             self._states, self._most = x.new_empty(0, x.shape[1]), rows
-        known = len(self._numbers)
-        numbers = self._numbered(tree)
-        if numbers is not None and len(self._numbers) == known:
+        found = self._numbered(tree)
+        if found is not None and not found[1]:
             self.work.recalled += own.parameters_before(self.first) * len(tree)
-            return self.first, self._states[torch.tensor(numbers, device=x.device)]
+            return self.first, self._states[torch.tensor(found[0], device=x.device)]
         with torch.no_grad():
             states = own.before(self.first, x, layout)
-        if numbers is not None:
-            self._keep(states, numbers, known)
+        if found is not None:
+            self._keep(states, *found)
         return self.first, states
 
-    def _numbered(self, tree: Tree) -> list[int] | None:
-        """Return the number of each position's path, with new ones for new paths; None where some
-        path has no number and there is no room for its state."""
+    def _numbered(self, tree: Tree) -> tuple[list[int], dict[tuple[int, int], int]] | None:
+        """Return the number of each position's path, and the new paths with theirs; None where
+        some path has no number and there is no room for its state."""
         room = len(self._numbers) + len(tree) <= self._most
-        found: list[int] = []
+        numbers: list[int] = []
+        new: dict[tuple[int, int], int] = {}
         for token, parent in zip(tree.tokens.tolist(), tree.parent.tolist(), strict=True):
-            path = (found[parent] if parent >= 0 else -1, token)
+            path = (numbers[parent] if parent >= 0 else -1, token)
             number = self._numbers.get(path)
             if number is None:
                 if not room:
                     return None
-                number = self._numbers[path] = len(self._numbers)
-            found.append(number)
-        return found
+                number = new[path] = len(self._numbers) + len(new)
+            numbers.append(number)
+        return numbers, new
 
-    def _keep(self, states: Tensor, numbers: list[int], known: int) -> None:
-        """Keep the states of the new paths, whose numbers follow those that were known."""
+    def _keep(self, states: Tensor, numbers: list[int], new: dict[tuple[int, int], int]) -> None:
+        """Keep the states of the new paths, whose numbers follow those that were known; a path is
+        known once its state is there, since memory may run out before."""
         assert self._states is not None
-        if len(self._states) < len(self._numbers):
-            rows = min(self._most, 2 * len(self._numbers))
+        known, total = len(self._numbers), len(self._numbers) + len(new)
+        if len(self._states) < total:
+            rows = min(self._most, 2 * total)
             more = states.new_empty(rows - len(self._states), states.shape[1])
             self._states = torch.cat([self._states, more])
         places = torch.tensor([n >= known for n in numbers], device=states.device)
-        self._states[known : len(self._numbers)] = states[places]
+        self._states[known:total] = states[places]
+        self._numbers |= new
 
 
 def _touched(module: nn.Module) -> bool:
