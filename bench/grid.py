@@ -144,6 +144,9 @@ OPTIONS: Final = {
 LONG: Final = 200
 """Tokens of a row from which a flattened batch is left out under eager attention: the scores of
 one of its layers would need gigabytes."""
+MANY: Final = 16384
+"""Tokens of a batch from which it is not flattened whole: with 23,000 tokens the peer ran out of
+24 GB."""
 
 
 def shipped(job: Job) -> str:
@@ -165,6 +168,7 @@ def tried(job: Job, tokens_a_row: float, *, full: bool) -> list[str]:
         and not (name == SHIPPED and job.delta == PREFIX)
         and not (option.flat and job.delta in SOFT)
         and not (option.flat and option.attention == "eager" and tokens_a_row > LONG)
+        and not ("padding_free" in option.settings and tokens_a_row * job.batch_size > MANY)
     ]
 
 

@@ -79,6 +79,13 @@ def test_rows_that_share_a_sequence_are_no_option_of_soft_prompts() -> None:
     assert flat("prompt-tuning", 30.0) == set()
 
 
+def test_a_batch_that_would_not_fit_in_memory_is_not_flattened_whole() -> None:
+    sizes = (JOBS["lora-labels"]._replace(batch_size=n) for n in (32, 64))
+    few, many = (set(grid.tried(job, 366.0, full=True)) for job in sizes)
+    assert few - many == {option for option in few if "padding-free" in option}
+    assert any("packing" in option for option in many)
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("name", ["lora-short", "prefix-tuning", "dpo", "reward"])
 def test_the_gate_lets_equal_work_pass_and_no_other(folder: Path, name: str) -> None:
