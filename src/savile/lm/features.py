@@ -7,8 +7,9 @@ paths are all known starts at the first layer that trains.
 Source: the feature extraction of Peters, Ruder, Smith 2019, arXiv 1903.05987, section 2, for a
 model whose later layers train.
 
-Cost: D numbers for every position of the data, at most `LIMIT` bytes; what no longer fits is
-computed each time. A pass costs 2 N less a token, N the parameters of the layers before.
+Cost: D numbers for every position of the data, at most `LIMIT` bytes, and some 200 bytes for its
+path; what no longer fits is computed each time. A pass costs 2 N less a token, N the parameters of
+the layers before.
 
 Shape legend: N packed positions, D width.
 """
@@ -29,7 +30,7 @@ from savile.lm.model import LM
 from savile.lm.tree import Tree
 from savile.lm.work import Work
 
-LIMIT: Final = 1 << 28
+LIMIT: Final = 1 << 27
 """Bytes of the states of one training."""
 
 
