@@ -3,7 +3,7 @@
 torch and transformers make 400,000 objects, which the collector would walk through again and again
 while they come, in the run that follows, and once more at the end.
 
-Cost: none; it saves a fifth to a third of a command's start, docs/log.md.
+Cost: none; it saves a fifth of a command's start and more, docs/log.md.
 """
 
 from __future__ import annotations
