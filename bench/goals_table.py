@@ -111,8 +111,8 @@ MARGIN = (
     "it; elsewhere only the hopeless are stopped"
 )
 AROUND = (
-    "the embedded base is so small that a run ends within a minute; what stands around its steps "
-    "does not grow with the base"
+    "the embedded bases are so small that a run ends within half a minute, and what stands around "
+    "its steps (tokens, trees, memory counted, statistics) hardly grows with base or budget"
 )
 NO_GPU = "no GPU at hand"
 
