@@ -427,7 +427,7 @@ CASES: Final = {
     "encoder-missing": Bad(
         "a relative folder of a sentence encoder that is missing",
         4,
-        ("the sentence encoder './encoder' was not found", "starts at the spec's folder"),
+        ("the sentence encoder './encoder' was not found", "start at the spec's folder"),
         {"ladder": "[{nearest_sentences: {encoder: ./encoder}}]"},
     ),
     "no-sentence-transformers": Bad(
