@@ -86,8 +86,8 @@ REFERENCE = (
     "and neither gains from computing it once for several epochs"
 )
 EVERY_WEIGHT = (
-    "one block of one step; most of the weights are embeddings and output head, and the optimizer's "
-    "pass over them and their moments is the same on both sides"
+    "one block of one step; most of the weights are embeddings and output head, and the pass of "
+    "the optimizer over them and their moments is the same on both sides"
 )
 SMALL = (
     "at this width attention, norms, rotation, gate and the low-rank products, none of which are "
