@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import evaluation_table
+import ladder_table
 import training_table
 from board_table import one
 from training_table import option, span
@@ -130,7 +131,9 @@ def ladder(instruction: str, to: str) -> Reader:
         if ratio is None:
             return []
         shown = f"{ratio[0]:.3g} ({min(ratio):.3g}-{max(ratio):.3g})"
-        return [Figure(ratio[0], shown, f"{winners(records)}; the peer's side extrapolated")]
+        of = [f"{ladder_table.intents(r)}; " for r in records if r["kind"] == "setup"]
+        told = f"{winners(records)}; {''.join(of)}the peer's side extrapolated"
+        return [Figure(ratio[0], shown, told)]
 
     return read
 

@@ -74,20 +74,20 @@ NOT_BF16 = (
     "faster than in the type that the goal names"
 )
 NARROW = (
-    "its thirty layers are hardly wider than the eight of the 30M base, and what is not counted as "
-    "useful weighs the more"
+    "its thirty layers are hardly wider than the eight of the 30M base; presumably what is not "
+    "counted as useful weighs the more"
 )
 EVERY_ANSWER = (
     "rows share the instruction alone and much of each is the answer, so a shared prefix and a "
     "head at predicting positions save little, and long branches have dear attention"
 )
 REFERENCE = (
-    "a pass of the benchmark presents every pair once, so both sides pay for the reference in full "
-    "and neither gains from computing it once for several epochs"
+    "the peer at its best (float32, eager attention, pages kept) is 1.7 times as fast as the best "
+    "TRL of the measurement that the goal was set by, which had 306 tokens a CPU second"
 )
 EVERY_WEIGHT = (
-    "one block of one step; most of the weights are embeddings and output head, and the pass of "
-    "the optimizer over them and their moments is the same on both sides"
+    "one block of one step; most of the weights are embeddings and output head, and presumably the "
+    "optimizer's pass over them and their moments, the same on both sides, takes much of it"
 )
 SMALL = (
     "at this width attention, norms, rotation, gate and the low-rank products, none of which are "
@@ -102,12 +102,12 @@ QUICK_HARNESS = (
     "the measurement that the goal was set by"
 )
 SMALL_STEPS = (
-    "with the shared prefix cached on both sides what is left is one small step a token, the same "
-    "for both"
+    "with the shared prefix cached on both sides, presumably what is left is one small step a "
+    "token, the same for both"
 )
 EIGHT_TIMES = (
     "four tuned techniques with their searches present nearly eight times the rows of the dearest "
-    "alone, and behind so long a prompt half the tokens of a step are the prompt's; measured with "
+    "alone, and behind so long a prompt about half the tokens of a step are its own; measured with "
     "32 classes: all 77 in its tokens exceed the embedded base's context of 1,024"
 )
 MARGIN = (

@@ -6,7 +6,9 @@ from typing import Any
 
 from board_table import lines
 
-CASES = {"short": "a short instruction", "labels": "an instruction that names all 77 intents"}
+CASES = {"short": "a short instruction", "labels": "an instruction that names every intent"}
+INTENTS = 77
+"""Classes of Banking77."""
 Results = dict[str, list[dict[str, Any]]]
 
 
@@ -23,7 +25,7 @@ def ladders(results: Results) -> str:
             continue
         found, gate = kinds["summary"], kinds["gate"]
         cells = [
-            CASES[kinds["setup"]["instruction"]],
+            f"{CASES[kinds['setup']['instruction']]}; {intents(kinds['setup'])}",
             _hours(found["ours_cpu_seconds"]),
             _three(found["dearest_once_cpu_seconds"]),
             _ratio(found["ours_to_dearest_once"]),
@@ -33,6 +35,11 @@ def ladders(results: Results) -> str:
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return lines(rows) if len(rows) > 2 else ""
+
+
+def intents(setup: dict[str, Any]) -> str:
+    """Return of how many classes a ladder's data were."""
+    return f"{setup.get('classes') or INTENTS} of {INTENTS} intents"
 
 
 def overheads(results: Results) -> str:

@@ -63,8 +63,8 @@ def labels(rows: list[Text]) -> Iterator[Point]:
     """Yield instructions that name more and more labels, with rows of those alone."""
     every = sorted({row.answer for row in rows})
     for n in (2, 8, 24, 77):
-        kept = set(every[:n])
-        yield Point([r for r in rows if r.answer in kept], BASE._replace(instruction=NAMED))
+        named = set(every[:n])
+        yield Point([r for r in rows if r.answer in named], BASE._replace(instruction=NAMED))
 
 
 def sizes(rows: list[Text]) -> Iterator[Point]:

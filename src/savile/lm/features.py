@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from itertools import takewhile
 from typing import Final, final
 
 import torch
@@ -39,8 +38,8 @@ def remembered(lm: LM) -> Iterator[None]:
     """Compute what goes into the first layer that trains once, inside the context; what trains is
     attached and stays the same. Without frozen layers before it nothing is kept."""
     layers = list(lm.sites.layers().values())
-    first = 0 if _touched(lm.sites.embedding) else sum(1 for _ in takewhile(_still, layers[:-1]))
-    if first and not lm.root_tokens:
+    first = next((n for n, one in enumerate(layers[:-1]) if _touched(one)), len(layers) - 1)
+    if first and not lm.root_tokens and not _touched(lm.sites.embedding):
         lm.below = Features(first, lm.work).of
     try:
         yield
@@ -120,7 +119,3 @@ def _touched(module: nn.Module) -> bool:
     """Return whether some of a module trains, or something is attached to it."""
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
     return hooked or any(p.requires_grad for p in module.parameters())
-
-
-def _still(layer: nn.Module) -> bool:
-    return not _touched(layer)

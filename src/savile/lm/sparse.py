@@ -89,9 +89,7 @@ def sparse(here: Ints, end: Ints, device: torch.device) -> Sparse:
     longest, shortest = np.maximum.reduceat(end, key), np.minimum.reduceat(end, key)
     some = (key <= last[:, None]) & (longest > first[:, None])
     full = (behind <= first[:, None] + 1) & (shortest > last[:, None])
-    full[:, behind - key < BLOCK] = (
-        False  # the kernel looks at the end of the keys in masked blocks
-    )
+    full[:, behind - key < BLOCK] = False  # the kernel looks for the keys' end in masked blocks
     full[m // BLOCK :] = False
     some &= ~full
     tables = [_ordered(table) for table in (some, full, some.T, full.T)]
